@@ -35,3 +35,12 @@ STUDENTS: dict[str, str] = {
     "tree": "distillens.students.tree:TreeStudent",
     "additive": "distillens.students.additive:AdditiveStudent",
 }
+
+# A teacher is a family fitted on the labels (`Targets.from_labels`): it can be refitted for out-of-fold targets and the seed twin.
+TEACHERS: dict[str, str] = {
+    "boosted_trees": "distillens.students.boosted:BoostedTreesFamily",
+    "network": "distillens.students.network:NetworkStudent",
+    "linear": "distillens.students.linear:LinearStudent",
+    "tree": "distillens.students.tree:TreeStudent",
+    "additive": "distillens.students.additive:AdditiveStudent",
+}
