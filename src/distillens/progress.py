@@ -14,9 +14,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
+
+from distillens.errors import DistillensWarning
 
 Advance = Callable[[int], None]
 
@@ -27,6 +30,26 @@ class Listener(Protocol):
     def start(self, label: str, total: int | None, unit: str) -> Any: ...
     def advance(self, key: Any, amount: int) -> None: ...
     def stop(self, key: Any) -> None: ...
+
+
+class Observer(Protocol):
+    """Somebody who watches a whole run, stage by stage."""
+
+    def stage_started(self, name: str) -> None: ...
+    def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def finished(self, run: Any) -> None: ...
+
+
+class Silent:
+    """An observer who watches and says nothing, except that warnings stay Python warnings."""
+
+    def stage_started(self, name: str) -> None: ...
+    def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None: ...
+    def finished(self, run: Any) -> None: ...
+
+    def warning(self, text: str) -> None:
+        warnings.warn(text, DistillensWarning, stacklevel=2)
 
 
 _listener: ContextVar[Listener | None] = ContextVar("distillens_progress", default=None)

@@ -54,7 +54,9 @@ class Run:
         if not path.is_dir():
             raise RunError(f"There is no run at {path}: the folder does not exist.")
         if not (path / "manifest.json").is_file():
-            raise RunError(f"{path} is not a run: it has no manifest.json. Give the folder that `distillens run` wrote.")
+            raise RunError(
+                f"{path} is not a run: it has no manifest.json. Give the folder that `distillens run` wrote."
+            )
         return cls(path)
 
     @classmethod
@@ -64,7 +66,11 @@ class Run:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; --out names the folder of a run.")
         leftover = {"lock", ".work"}  # of a process killed before it wrote the manifest
-        entries = [] if not path.is_dir() else [e.name for e in path.iterdir() if e.name not in leftover and not e.name.endswith(".part")]
+        entries = (
+            []
+            if not path.is_dir()
+            else [e.name for e in path.iterdir() if e.name not in leftover and not e.name.endswith(".part")]
+        )
         if entries and "manifest.json" not in entries:
             raise RunError(f"{path} is not empty and not a run; choose another --out, nothing in it was touched.")
         if entries and not resume:
@@ -104,7 +110,9 @@ class Run:
         try:
             if not _acquire(handle):
                 handle.seek(0)
-                raise RunError(f"Another run is working in {self.directory} ({handle.read().strip() or 'unknown process'}). Wait for it, or choose another --out.")
+                raise RunError(
+                    f"Another run is working in {self.directory} ({handle.read().strip() or 'unknown process'}). Wait for it, or choose another --out."
+                )
             handle.truncate(0)
             handle.write(f"process {os.getpid()}")
             handle.flush()
@@ -151,7 +159,9 @@ class Run:
             seconds = time.monotonic() - started
             outputs = self._publish(folder)
         except OSError as error:
-            raise RunError(f"Stage {name} could not write to {self.directory}: {error.strerror or error}. Finished stages are kept; free some space and --resume.") from error
+            raise RunError(
+                f"Stage {name} could not write to {self.directory}: {error.strerror or error}. Finished stages are kept; free some space and --resume."
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         write_json(record_path, {
@@ -182,7 +192,9 @@ class Run:
             old, new = record.get("ingredients", {}), _hashed(ingredients)
             changed = [text for word, text in _CHANGES.items() if old.get(word) != new[word]]
             moved = [other for other, value in inputs.items() if record.get("inputs", {}).get(other) != value]
-            return " and ".join(changed) or (f"{', '.join(moved)} changed" if moved else "it was made from other stages")
+            return " and ".join(changed) or (
+                f"{', '.join(moved)} changed" if moved else "it was made from other stages"
+            )
         for relative, digest in record["outputs"].items():
             path = self.directory / relative
             if not path.is_file():
@@ -238,4 +250,8 @@ def read_stage_seconds(directory: Path) -> dict[str, float]:
     folder = directory / "stages"
     if not folder.is_dir():
         raise ArtefactError(f"{directory} holds no finished stage.")
-    return {record["stage"]: float(record["seconds"]) for path in sorted(folder.glob("*.json")) for record in [read_json(path)]}
+    return {
+        record["stage"]: float(record["seconds"])
+        for path in sorted(folder.glob("*.json"))
+        for record in [read_json(path)]
+    }
