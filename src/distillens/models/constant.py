@@ -30,9 +30,13 @@ class ConstantModel:
     def __post_init__(self) -> None:
         expected = len(self.classes) or 1
         if self.answer.shape != (expected,) or not np.isfinite(self.answer).all():
-            raise ModelError(f"A constant model of {len(self.classes)} classes needs {expected} finite numbers, got {self.answer!r}.")
+            raise ModelError(
+                f"A constant model of {len(self.classes)} classes needs {expected} finite numbers, got {self.answer!r}."
+            )
         if self.classes and (abs(float(self.answer.sum()) - 1) > 1e-9 or (self.answer < 0).any()):
-            raise ModelError(f"The probabilities of a constant model must not be negative and must sum to 1, got {self.answer!r}.")
+            raise ModelError(
+                f"The probabilities of a constant model must not be negative and must sum to 1, got {self.answer!r}."
+            )
 
     @classmethod
     def from_labels(

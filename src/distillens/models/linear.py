@@ -80,7 +80,9 @@ class LinearModel:
         numeric columns are standardised, so their coefficients are per standard deviation; `per_unit` is per raw unit)."""
         outputs = ([self.classes[1]] if len(self.classes) == 2 else list(self.classes)) or ["value"]
         rows = []
-        for d, (name, j, part) in enumerate(zip(self.encoding.names, self.encoding.feature, self.encoding.part, strict=True)):
+        for d, (name, j, part) in enumerate(
+            zip(self.encoding.names, self.encoding.feature, self.encoding.part, strict=True)
+        ):
             scale = float(self.encoding.scale[j]) if part == "value" else 1.0
             rows.append({
                 "name": name,
@@ -109,7 +111,11 @@ class LinearModel:
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         meta, arrays = self.encoding.to_record()
         meta = {"encoding": meta, "classes": list(self.classes), "label": self.label}
-        return meta, arrays | {"coefficients": self.coefficients, "intercepts": self.intercepts, "base_mean": self.base_mean}
+        return meta, arrays | {
+            "coefficients": self.coefficients,
+            "intercepts": self.intercepts,
+            "base_mean": self.base_mean,
+        }
 
     @classmethod
     def from_record(cls, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearModel:

@@ -117,3 +117,60 @@ class TreeModel:
     @property
     def leaves(self) -> int:
         return int((self.feature < 0).sum())
+
+    def describe(self) -> dict[str, Any]:
+        """What people read: nested rules. An inner node has `condition` (text), `feature`, `yes` and `no`; a leaf has `value` (K,)."""
+        return {
+            "form": "tree",
+            "scale": self.contribution_scale,
+            "outputs": list(self.classes) or ["value"],
+            "leaves": self.leaves,
+            "depth": self.depth,
+            "root": self._describe(0),
+        }
+
+    def _describe(self, node: int) -> dict[str, Any]:
+        value = self.value[node].tolist()
+        d = int(self.feature[node])
+        if d < 0:
+            return {"node": node, "value": value}
+        column = self.columns[int(self.encoding.feature[d])]
+        part, left, right = self.encoding.part[d], int(self.left[node]), int(self.right[node])
+        if part != "value" or column.kind == "boolean":  # 0 goes left, 1 goes right: ask for the 1
+            yes, no, missing_yes = right, left, part == "value" and not self.missing_left[node]
+            text = f"{column.name} = {column.categories[1]}" if part == "value" else self.encoding.names[d]
+        else:
+            yes, no, missing_yes = left, right, bool(self.missing_left[node])
+            text = f"{column.name} ≤ {self.threshold[node]:.6g}"
+        return {
+            "node": node,
+            "feature": column.name,
+            "condition": text + (" or missing" if missing_yes else ""),
+            "threshold": float(self.threshold[node]),
+            "value": value,
+            "yes": self._describe(yes),
+            "no": self._describe(no),
+        }
+
+    def complexity(self) -> dict[str, int]:
+        """leaves, depth (questions on the longest path), parameters (thresholds and leaf values), size_bytes."""
+        arrays = self.to_record()[1]
+        free = self.value.shape[1] - 1 if self.classes else 1
+        return {
+            "leaves": self.leaves,
+            "depth": self.depth,
+            "parameters": int((self.feature >= 0).sum() + self.leaves * free),
+            "size_bytes": int(sum(a.nbytes for a in arrays.values())),
+        }
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        encoding, arrays = self.encoding.to_record()
+        names = ("feature", "threshold", "left", "right", "missing_left", "value")
+        meta = {"encoding": encoding, "classes": list(self.classes), "label": self.label}
+        return meta, arrays | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_record(cls, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> TreeModel:
+        encoding = Encoding.from_record(meta["encoding"], arrays)
+        return cls(encoding.columns, tuple(meta["classes"]), meta["label"], encoding, arrays["feature"], arrays["threshold"],
+                   arrays["left"], arrays["right"], arrays["missing_left"], arrays["value"])  # fmt: skip
