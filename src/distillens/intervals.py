@@ -74,9 +74,7 @@ def wilson(k: float, n: float, level: float = 0.95, *, sided: Sided = "two") -> 
     return Estimate(k / n, low, high, level, sided, n=int(n), method="wilson")
 
 
-def newcombe_paired(
-    a: float, b: float, c: float, d: float, level: float = 0.95, *, sided: Sided = "two"
-) -> Estimate:
+def newcombe_paired(a: float, b: float, c: float, d: float, level: float = 0.95, *, sided: Sided = "two") -> Estimate:
     """Difference p1 − p2 of two proportions on the same rows (Newcombe 1998, Statistics in Medicine 17, 2635, method 10).
 
     a: rows where both succeed, b: only the first, c: only the second, d: neither; fractions are allowed.
@@ -156,7 +154,9 @@ class Quantity:
             if not clustered or cells[1] + cells[2] == 0:
                 trials = float(self.n_clusters) if self.n_clusters is not None else _kish(weights)
                 scale = trials / max(float(weights.sum()), 1e-300)
-                made = newcombe_paired(*(cell * scale for cell in cells), level=level, sided=sided)
+                made = newcombe_paired(
+                    cells[0] * scale, cells[1] * scale, cells[2] * scale, cells[3] * scale, level, sided=sided
+                )
                 return _with(made, self, n=int(both.sum()), extra=_suffix(clustered, self.weights is not None))
         return self._percentiles(self.draws - other.draws, self.point - other.point, level, sided)
 
@@ -281,4 +281,3 @@ class Resamples:
         outcomes = np.asarray(outcomes, dtype=np.float64)
         made = self.mean(outcomes, missing=missing, note=note)
         return replace(made, outcomes=outcomes, weights=self.base if self.weighted else None)
-
