@@ -1,0 +1,208 @@
+"""Networks as students, and as teachers: a multilayer perceptron trained on labels, a teacher's answers, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from distillens.errors import DataError, InputError, ModelError
+from distillens.models.nets.mlp import MLPSettings
+from distillens.store import write_json
+from distillens.transfer.objectives.base import Objective, as_objective, check_number
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from distillens.data.base import Floats, Split
+    from distillens.models.base import Model
+    from distillens.models.encoding import Encoding
+    from distillens.models.torch_module import TabularNetwork
+    from distillens.transfer.loop import Rows
+    from distillens.transfer.targets import Targets
+
+
+@dataclass(frozen=True)
+class NetworkStudent:
+    """`{kind: network, model: {kind: mlp, hidden: [64]}, task_weight: 0.5, objectives: [{kind: kd, weight: 0.5, temperature: 4}]}`.
+
+    Trained on loss = task_weight · (cross-entropy, or squared error of standardised values, on known labels) +
+    Σ weight_i · objective_i against the teacher's answers. On targets made from labels (a teacher, an undistilled
+    control) there is no teacher to follow, and the loss is the task loss alone.
+
+    objectives: entries or objects; "auto": `kd` with temperature 4 for classes, `mse` for regression, weight 1.
+    epochs: at most; training stops after `patience` epochs without a better validation loss, and the best epoch is
+    kept. decay: of the learning rate over the epochs. batch_size: rows a step; "auto": about an eighth of the rows,
+    a power of two between 32 and 512. monotone: not possible with networks; here so that asking is a clear error.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    kind: ClassVar[str] = "network"
+    readable: ClassVar[bool] = False
+
+    model: MLPSettings = field(default_factory=MLPSettings)
+    task_weight: float = 0.5
+    objectives: tuple[Any, ...] | Literal["auto"] = "auto"
+    epochs: int = 200
+    learning_rate: float = 3e-3
+    decay: Literal["cosine", "constant"] = "cosine"
+    batch_size: int | Literal["auto"] = "auto"
+    weight_decay: float = 1e-2
+    patience: int = 20
+    monotone: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Mapping):
+            object.__setattr__(self, "model", _mlp_settings(self.model))
+        if self.objectives != "auto":
+            if isinstance(self.objectives, (str, Mapping)):
+                raise InputError(f'objectives is "auto" or a list such as [{{kind: kd, weight: 0.5}}], got {self.objectives!r}.')
+            object.__setattr__(self, "objectives", tuple(as_objective(entry) for entry in self.objectives))
+        check_number(self.task_weight, name="task_weight", at_least=0)
+        check_number(self.learning_rate, name="learning_rate", above=0)
+        check_number(self.weight_decay, name="weight_decay", at_least=0)
+        for name in ("epochs", "patience", "batch_size"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1) and not (name == "batch_size" and value == "auto"):
+                raise InputError(f"{name} is a whole number of at least 1, got {value!r}.")
+        if self.decay not in {"cosine", "constant"}:
+            raise InputError(f"decay is cosine or constant, got {self.decay!r}.")
+        if self.monotone:
+            raise InputError("A network cannot be held monotone; use a linear, tree or additive student for that, or remove monotone.")
+        if self.task_weight == 0 and self.objectives != "auto" and not any(o.weight > 0 for o in self.objectives):
+            raise InputError("A network with task_weight 0 and no objective of positive weight has nothing to learn from.")
+
+    def fit(
+        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
+    ) -> TabularNetwork:
+        """Train on targets; with `out`, the history is written to `out/history.json`.
+
+        The epoch is chosen on `validation`: by the divergence from the teacher's answers (KL, or squared error) when a
+        teacher is given, by the task loss otherwise. Raises DataError, ModelError, TransferError, NonFiniteLossError.
+        """
+        from distillens.models.encoding import Encoding
+        from distillens.models.torch_module import TabularNetwork, assemble
+        from distillens.transfer import loop
+
+        classes = targets.classes
+        objectives = () if targets.origin == "labels" else self.objectives_for(classes)
+        task_weight = 1.0 if targets.origin == "labels" else self.task_weight
+        encoding = Encoding.fit(targets.inputs, weights=targets.weights)
+        centre, spread = (0.0, 1.0) if classes else _standard(targets)
+        module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
+        trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
+        schedule = loop.Schedule(
+            self.epochs, self.learning_rate, self.decay, self._batch_size(len(targets)), self.weight_decay, self.patience
+        )
+        history = loop.fit(
+            trained, _rows(targets, encoding, centre, spread), task_weight=task_weight, objectives=objectives, schedule=schedule,
+            validate=_validation(validation, teacher, encoding, classes, centre, spread), seed=seed, label=self.label,
+        )  # fmt: skip
+        if out is not None:
+            write_json(Path(out) / "history.json", list(history))
+        return TabularNetwork(encoding, module, self.model, classes, self.label, history)
+
+    @property
+    def label(self) -> str:
+        """`network 256×256`."""
+        return " ".join(["network", "×".join(map(str, self.model.hidden))]).strip()
+
+    def objectives_for(self, classes: tuple[str, ...]) -> tuple[Objective, ...]:
+        """The objectives of a task; "auto" resolved. InputError when one does not fit the task."""
+        from distillens.transfer.objectives.kd import KD
+        from distillens.transfer.objectives.mse import MSE
+
+        if self.objectives == "auto":
+            return (KD(),) if classes else (MSE(),)
+        if not classes and any(isinstance(o, KD) for o in self.objectives):
+            raise InputError("The objective 'kd' softens class probabilities and this is a regression; use {kind: mse}.")
+        if any(o.student_taps or o.teacher_taps or o.needs_gradient for o in self.objectives):
+            raise InputError("Objectives on layers or input gradients are not available for tables yet; use kd or mse.")
+        return self.objectives
+
+    def _batch_size(self, n: int) -> int:
+        if self.batch_size != "auto":
+            return self.batch_size
+        return int(min(512, max(32, 2 ** ((n // 8).bit_length() - 1) if n >= 8 else 1)))
+
+
+def _mlp_settings(entry: Mapping[str, Any]) -> MLPSettings:
+    from dataclasses import fields
+
+    from distillens.errors import did_you_mean
+
+    known = [f.name for f in fields(MLPSettings)]
+    for name in entry:
+        if name not in known:
+            raise InputError(f"The network 'mlp' has no option {name!r}.{did_you_mean(str(name), known)}")
+    return MLPSettings(**entry)
+
+
+def _standard(targets: Targets) -> tuple[float, float]:
+    """Weighted mean and standard deviation of the values to be learned (1 when they are all equal)."""
+    import numpy as np
+
+    labels = targets.labels
+    values = targets.outputs[:, 0] if labels is None else np.where(np.isnan(labels), targets.outputs[:, 0], labels)
+    mean = float(np.average(values, weights=targets.weights))
+    spread = float(np.sqrt(np.average((values - mean) ** 2, weights=targets.weights)))
+    return mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 1.0
+
+
+def _rows(targets: Targets, encoding: Encoding, centre: float, spread: float) -> Rows:
+    import numpy as np
+
+    from distillens.transfer.loop import Rows
+
+    labels = np.full(len(targets), np.nan) if targets.labels is None else targets.labels
+    if targets.origin == "labels":
+        teacher = None
+    elif targets.classes:
+        teacher = _tensor(targets.logits)
+    else:
+        teacher = _tensor((targets.outputs - centre) / spread)
+    labels = labels if targets.classes else (labels - centre) / spread
+    return Rows(_tensor(encoding(targets.inputs.values)), teacher, _tensor(labels), _tensor(targets.weights))
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _validation(
+    split: Split, teacher: Model | None, encoding: Encoding, classes: tuple[str, ...], centre: float, spread: float
+) -> Callable[[nn.Module], float]:
+    """The weighted mean validation loss of a module, as a function of the module.
+
+    KL(teacher ‖ student) in nats, or the squared error of standardised values; against the labels without a teacher.
+    """
+    import numpy as np
+
+    from distillens.models.base import as_logits, evaluate
+    from distillens.transfer.loop import task_loss
+    from distillens.transfer.objectives.kd import kd_loss
+    from distillens.transfer.objectives.mse import mse_loss
+
+    if len(split) == 0:
+        raise DataError("Validation has no rows; a network needs some to choose its epoch.")
+    inputs = _tensor(encoding(split.inputs.values))
+    weights = _tensor(np.ones(len(split)) if split.weights is None else split.weights)
+    weights = weights / weights.sum()
+    if teacher is None:
+        if split.labels is None:
+            raise DataError("Validation rows have no labels and no teacher was given; one of the two is needed to choose the epoch.")
+        labels = _tensor(split.labels if classes else (np.asarray(split.labels, dtype=np.float64) - centre) / spread)
+        return lambda module: float((weights * task_loss(module(inputs), labels)).sum())
+    if tuple(teacher.classes) != classes:
+        raise ModelError(f"The teacher's classes {list(teacher.classes)} are not the student's {list(classes)}.")
+    outputs: Floats = evaluate(teacher, split.inputs)
+    if classes:
+        logits = _tensor(as_logits(outputs, teacher.output))
+        return lambda module: float((weights * kd_loss(module(inputs), logits, temperature=1.0)).sum())
+    values = _tensor((outputs - centre) / spread)
+    return lambda module: float((weights * mse_loss(module(inputs), values)).sum())
