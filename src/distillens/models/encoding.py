@@ -91,8 +91,8 @@ class Encoding:
         """
         w = np.ones(len(table)) if weights is None else weights
         values = as_float32(table.values)
-        for column, infinite in zip(table.columns, np.isinf(values).any(axis=0), strict=True):
-            if infinite:
+        for column, infinite in zip(table.columns, np.isinf(values).T, strict=True):
+            if infinite.any():
                 raise DataError(
                     f"The feature {column.name!r} holds infinite numbers or numbers beyond ±3.4e38; rescale it or leave those rows out."
                 )
