@@ -101,14 +101,16 @@ class TabularNetwork:
             encoded = torch.cat([encoded, encoded.new_zeros(padding, encoded.shape[1])])
         # The mode is a property of the module, so that only one thread at a time may change and restore it.
         with self._lock, evaluating(self.module), torch.inference_mode():
-            outputs = [self.module(batch) for batch in encoded.split(BATCH)]
+            outputs = [self.module(batch) for batch in torch.split(encoded, BATCH)]
         k = len(self.classes) or 1
         joined = torch.cat(outputs) if n else encoded.new_zeros(0, k)
         return joined[:n].cpu().numpy().astype(np.float64)
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         encoding, arrays = self.encoding.to_record()
-        arrays |= {f"module.{name}": value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
+        arrays |= {
+            f"module.{name}": value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()
+        }
         meta = {"label": self.label, "classes": list(self.classes), "net": self.net.to_json(), "encoding": encoding}
         return meta, arrays
 
@@ -121,7 +123,11 @@ class TabularNetwork:
         classes = tuple(meta["classes"])
         module = assemble(net, encoding.width, classes)
         prefix = "module."
-        state = {name.removeprefix(prefix): torch.from_numpy(a.copy()) for name, a in arrays.items() if name.startswith(prefix)}
+        state = {
+            name.removeprefix(prefix): torch.from_numpy(a.copy())
+            for name, a in arrays.items()
+            if name.startswith(prefix)
+        }
         try:
             module.load_state_dict(state)
         except RuntimeError as error:  # missing, superfluous or misshapen weights
@@ -129,7 +135,9 @@ class TabularNetwork:
         return cls(encoding, module, net, classes, str(meta["label"]))
 
 
-def assemble(net: MLPSettings, width: int, classes: tuple[str, ...], *, mean: float = 0.0, scale: float = 1.0, seed: int = 0) -> nn.Module:
+def assemble(
+    net: MLPSettings, width: int, classes: tuple[str, ...], *, mean: float = 0.0, scale: float = 1.0, seed: int = 0
+) -> nn.Sequential:
     """A freshly initialised module in eval mode: (B, width) → (B, classes) logits, or (B, 1) values · scale + mean.
 
     The initial weights depend on `seed` only; the global generator is left untouched.

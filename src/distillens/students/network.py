@@ -58,7 +58,9 @@ class NetworkStudent:
             object.__setattr__(self, "model", _mlp_settings(self.model))
         if self.objectives != "auto":
             if isinstance(self.objectives, (str, Mapping)):
-                raise InputError(f'objectives is "auto" or a list such as [{{kind: kd, weight: 0.5}}], got {self.objectives!r}.')
+                raise InputError(
+                    f'objectives is "auto" or a list such as [{{kind: kd, weight: 0.5}}], got {self.objectives!r}.'
+                )
             object.__setattr__(self, "objectives", tuple(as_objective(entry) for entry in self.objectives))
         check_number(self.task_weight, name="task_weight", at_least=0)
         check_number(self.learning_rate, name="learning_rate", above=0)
@@ -70,9 +72,13 @@ class NetworkStudent:
         if self.decay not in {"cosine", "constant"}:
             raise InputError(f"decay is cosine or constant, got {self.decay!r}.")
         if self.monotone:
-            raise InputError("A network cannot be held monotone; use a linear, tree or additive student for that, or remove monotone.")
+            raise InputError(
+                "A network cannot be held monotone; use a linear, tree or additive student for that, or remove monotone."
+            )
         if self.task_weight == 0 and self.objectives != "auto" and not any(o.weight > 0 for o in self.objectives):
-            raise InputError("A network with task_weight 0 and no objective of positive weight has nothing to learn from.")
+            raise InputError(
+                "A network with task_weight 0 and no objective of positive weight has nothing to learn from."
+            )
 
     def fit(
         self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
@@ -94,7 +100,12 @@ class NetworkStudent:
         module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
         trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
         schedule = loop.Schedule(
-            self.epochs, self.learning_rate, self.decay, self._batch_size(len(targets)), self.weight_decay, self.patience
+            self.epochs,
+            self.learning_rate,
+            self.decay,
+            self._batch_size(len(targets)),
+            self.weight_decay,
+            self.patience,
         )
         history = loop.fit(
             trained, _rows(targets, encoding, centre, spread), task_weight=task_weight, objectives=objectives, schedule=schedule,
@@ -117,7 +128,9 @@ class NetworkStudent:
         if self.objectives == "auto":
             return (KD(),) if classes else (MSE(),)
         if not classes and any(isinstance(o, KD) for o in self.objectives):
-            raise InputError("The objective 'kd' softens class probabilities and this is a regression; use {kind: mse}.")
+            raise InputError(
+                "The objective 'kd' softens class probabilities and this is a regression; use {kind: mse}."
+            )
         if any(o.student_taps or o.teacher_taps or o.needs_gradient for o in self.objectives):
             raise InputError("Objectives on layers or input gradients are not available for tables yet; use kd or mse.")
         return self.objectives
@@ -195,7 +208,9 @@ def _validation(
     weights = weights / weights.sum()
     if teacher is None:
         if split.labels is None:
-            raise DataError("Validation rows have no labels and no teacher was given; one of the two is needed to choose the epoch.")
+            raise DataError(
+                "Validation rows have no labels and no teacher was given; one of the two is needed to choose the epoch."
+            )
         labels = _tensor(split.labels if classes else (np.asarray(split.labels, dtype=np.float64) - centre) / spread)
         return lambda module: float((weights * task_loss(module(inputs), labels)).sum())
     if tuple(teacher.classes) != classes:

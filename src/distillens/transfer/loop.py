@@ -86,7 +86,7 @@ def fit(
             _set_rate(optimizer, schedule, epoch)
             module.train()
             train_loss = 0.0
-            for batch in torch.randperm(n, generator=shuffle).split(schedule.batch_size):
+            for batch in torch.split(torch.randperm(n, generator=shuffle), schedule.batch_size):
                 outputs = module(rows.inputs[batch])
                 loss = outputs.new_zeros(())
                 if task_weight > 0:
@@ -104,7 +104,7 @@ def fit(
                         watch.see(objective, term, student_view, teacher_view)
                         loss = loss + objective.weight * term
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 train_loss += float(loss.detach()) * len(batch) / n
                 step += 1
@@ -114,7 +114,9 @@ def fit(
             with torch.inference_mode():
                 validation_loss = validate(module)
             if not math.isfinite(validation_loss):
-                raise NonFiniteLossError(f"The validation loss became {validation_loss} after epoch {epoch + 1}; lower the learning rate.")
+                raise NonFiniteLossError(
+                    f"The validation loss became {validation_loss} after epoch {epoch + 1}; lower the learning rate."
+                )
             history.append({"epoch": epoch + 1, "train": train_loss, "validation": validation_loss})
             advance(1)
             if validation_loss < best_loss:
@@ -142,7 +144,9 @@ def _mean_one(weights: Tensor, what: str) -> Tensor:
     """Weights scaled to mean 1 over all rows, so that a batch mean estimates the weighted mean over the rows that have one."""
     mean = float(weights.double().mean())
     if not mean > 0:
-        raise DataError(f"No training row has a {what}: the loss would be empty. With task_weight: 0 no labels are needed.")
+        raise DataError(
+            f"No training row has a {what}: the loss would be empty. With task_weight: 0 no labels are needed."
+        )
     return (weights / mean).float()
 
 
@@ -170,7 +174,9 @@ def _weights_of(module: nn.Module) -> dict[str, Tensor]:
 def _check_finite(term: Tensor, name: str, step: int) -> None:
     value = float(term.detach())
     if not math.isfinite(value):
-        raise NonFiniteLossError(f"The {name} became {value} at step {step}; lower the learning rate, or look for extreme values in the inputs.")
+        raise NonFiniteLossError(
+            f"The {name} became {value} at step {step}; lower the learning rate, or look for extreme values in the inputs."
+        )
 
 
 @contextlib.contextmanager
@@ -205,4 +211,3 @@ class _SilentObjectives:
                     f"The objective {self.kinds[key]!r} was exactly 0 on the first {len(seen)} batches although student and teacher "
                     "differ: it teaches nothing here."
                 )
-

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from distillens.store import content_hash
 if TYPE_CHECKING:
     from distillens.data.base import Bools, Floats, Split, Table
     from distillens.estimate import Estimate
-    from distillens.models.base import Output
+    from distillens.models.base import Model, Output
 
 Origin = Literal["labels", "in_sample", "out_of_fold"]
 
@@ -74,26 +75,62 @@ class Targets:
         n = len(split)
         labels = np.asarray(split.labels, dtype=np.float64)
         if not np.isfinite(labels).all():
-            raise DataError(f"{int((~np.isfinite(labels)).sum())} of {n} labels are NaN; drop those rows or fill the target.")
+            raise DataError(
+                f"{int((~np.isfinite(labels)).sum())} of {n} labels are NaN; drop those rows or fill the target."
+            )
         outputs = np.eye(len(classes))[labels.astype(np.int64)] if classes else labels[:, None]
         weights = np.ones(n) if split.weights is None else np.asarray(split.weights, dtype=np.float64)
         return cls(split.inputs, outputs, "probabilities" if classes else "values", classes, weights, labels,
                    "labels", np.zeros(n, dtype=np.bool_))  # fmt: skip
 
     @classmethod
-    def from_outputs(cls, split: Split, outputs: Floats, *, output: Output, classes: tuple[str, ...], origin: Origin = "in_sample") -> Targets:
+    def from_outputs(
+        cls, split: Split, outputs: Floats, *, output: Output, classes: tuple[str, ...], origin: Origin = "in_sample"
+    ) -> Targets:
         """Targets from (n, K) teacher answers on a split's rows."""
         n = len(split)
         weights = np.ones(n) if split.weights is None else np.asarray(split.weights, dtype=np.float64)
         labels = None if split.labels is None else np.asarray(split.labels, dtype=np.float64)
-        return cls(split.inputs, np.asarray(outputs, dtype=np.float64), output, classes, weights, labels, origin, np.zeros(n, dtype=np.bool_))
+        return cls(
+            split.inputs,
+            np.asarray(outputs, dtype=np.float64),
+            output,
+            classes,
+            weights,
+            labels,
+            origin,
+            np.zeros(n, dtype=np.bool_),
+        )
 
     def with_saturation(self, saturation: Estimate) -> Targets:
         return replace(self, saturation=saturation)
 
     @property
     def fingerprint(self) -> str:
-        arrays: dict[str, NDArray[Any]] = {"values": self.inputs.values, "outputs": self.outputs, "weights": self.weights, "is_query": self.is_query}
+        arrays: dict[str, NDArray[Any]] = {
+            "values": self.inputs.values,
+            "outputs": self.outputs,
+            "weights": self.weights,
+            "is_query": self.is_query,
+        }
         if self.labels is not None:
             arrays["labels"] = self.labels
         return content_hash({"output": self.output, "classes": list(self.classes), "origin": self.origin}, arrays)
+
+    def as_output(self, outputs: Floats, output: Output) -> Floats:
+        """(n, K) answers of kind `output` as the kind these targets hold. DataError between classes and values."""
+        if output == self.output:
+            return outputs
+        if "values" in (output, self.output):
+            raise DataError(
+                f"The targets are {self.output} and the answers are {output}: one is a regression, the other is not."
+            )
+        return as_logits(outputs, output) if self.output == "logits" else as_probabilities(outputs, output)
+
+
+class Family(Protocol):
+    """Anything that learns a model from targets: a student family, or a teacher's."""
+
+    def fit(
+        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
+    ) -> Model: ...

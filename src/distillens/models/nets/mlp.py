@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 Activation = Literal["relu", "gelu", "softplus", "tanh"]
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, activation: Activation = "relu", dropout: float = 0.0) -> nn.Sequential:
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, *, activation: Activation = "relu", dropout: float = 0.0
+) -> nn.Sequential:
     """Linear → activation (→ dropout) for every hidden width, then one linear layer: (B, inputs) → (B, outputs).
 
     Weights are drawn by torch's default initialisation from the global generator; the caller forks it.
     """
     from torch import nn
 
-    activations: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "softplus": nn.Softplus, "tanh": nn.Tanh}
+    activations: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "gelu": nn.GELU,
+        "softplus": nn.Softplus,
+        "tanh": nn.Tanh,
+    }
     layers: list[nn.Module] = []
     width = inputs
     for next_width in hidden:
@@ -50,11 +57,14 @@ class MLPSettings:
     def __post_init__(self) -> None:
         if self.kind != "mlp":
             raise InputError(f"There is no network {self.kind!r}.{did_you_mean(self.kind, ['mlp'])}")
-        if isinstance(self.hidden, int) or not all(isinstance(h, int) and h > 0 for h in self.hidden):
+        widths: object = self.hidden  # a recipe may have written anything
+        if not isinstance(widths, (list, tuple)) or not all(type(h) is int and h > 0 for h in widths):
             raise InputError(f"hidden is a list of positive layer widths such as [64], got {self.hidden!r}.")
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.activation not in get_args(Activation):
-            raise InputError(f"There is no activation {self.activation!r}.{did_you_mean(self.activation, get_args(Activation))}")
+            raise InputError(
+                f"There is no activation {self.activation!r}.{did_you_mean(self.activation, get_args(Activation))}"
+            )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is a share in [0, 1), got {self.dropout!r}.")
 

@@ -107,7 +107,9 @@ def check_number(value: object, *, name: str, above: float | None = None, at_lea
     """A finite number within a bound, or an InputError that names the option."""
     number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
     bound = f" above {above:g}" if above is not None else f" of at least {at_least:g}" if at_least is not None else ""
-    inside = abs(number) < float("inf") and (above is None or number > above) and (at_least is None or number >= at_least)
+    inside = (
+        abs(number) < float("inf") and (above is None or number > above) and (at_least is None or number >= at_least)
+    )
     if not inside:
         raise InputError(f"{name} is a number{bound}, got {value!r}.")
     return number
