@@ -1,0 +1,257 @@
+"""Additive student: interpret's explainable boosting machine (Lou et al. 2012, 2013; Nori et al. 2019) on the teacher's answers.
+
+- binary: least squares on the teacher's log-odds of the second class, clipped to ±`max_log_odds`: beyond that (6 is a probability of
+  0.9975) a squared error would spend the student's capacity on differences that change no decision;
+- more classes: one model a class on the log-probabilities, floored at −`max_log_odds` and centred over the classes;
+- regression: the values;
+- labels without a teacher (`Targets.origin == "labels"`, the undistilled control): the boosting *classifier*, because the log-odds of a
+  label are infinite.
+
+Feature names never reach interpret. One thread, so that a seed gives the same model everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distillens.data.base import Floats, Ints, Split, Table
+    from distillens.models.additive import AdditiveModel, Term
+    from distillens.models.base import Model
+    from distillens.transfer.targets import Targets
+
+
+@dataclass(frozen=True)
+class AdditiveStudent:
+    """outer_bags: models averaged; more are smoother and slower. interactions: pairs of features, found automatically.
+
+    max_bins: bins of a feature. max_rounds: boosting rounds at most. max_log_odds: where the teacher's log-odds are clipped.
+    monotone: {feature: −1 | 0 | +1} for numeric and boolean features, binary tasks (log-odds of the second class) and regression; a
+    constrained feature takes part in no pair, and its curve is made exactly monotone by isotonic regression after boosting.
+    """
+
+    kind: ClassVar[str] = "additive"
+    readable: ClassVar[bool] = True
+
+    outer_bags: int = 4
+    interactions: int = 5
+    max_bins: int = 256
+    max_rounds: int = 10_000
+    max_log_odds: float = 6.0
+    monotone: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from distillens.errors import DataError
+
+        for name, low in (("outer_bags", 1), ("interactions", 0), ("max_bins", 4), ("max_rounds", 1)):
+            if getattr(self, name) < low:
+                raise DataError(f"{name} must be at least {low}, got {getattr(self, name)}.")
+        if not 0 < self.max_log_odds <= 30:
+            raise DataError(f"max_log_odds must be above 0 and at most 30, got {self.max_log_odds}.")
+
+    def fit(
+        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
+    ) -> AdditiveModel:
+        """Boosting stops early on rows that interpret sets aside by `seed`. Raises DataError."""
+        del validation, teacher, out
+        import numpy as np
+
+        from distillens.errors import DataError
+        from distillens.models.additive import AdditiveModel
+        from distillens.models.monotone import signs
+        from distillens.progress import task
+
+        table, classes = targets.inputs, targets.classes
+        wanted = signs(self.monotone, table)
+        if wanted.any() and len(classes) > 2:
+            raise DataError(
+                "Monotone constraints of an additive student are for binary tasks and regression, not for more classes."
+            )
+        rows = prepared(table)
+        if targets.origin == "labels" and classes:
+            learnt = targets.probabilities.argmax(axis=1)
+            present = np.unique(learnt)
+            if len(present) < 2:
+                raise DataError(
+                    f"An additive model needs rows of at least two classes, and all are {classes[int(present[0])]!r}."
+                )
+            fits = [
+                (
+                    self._fit(rows, learnt, targets.weights, table, wanted, seed, classifier=True),
+                    self._columns_of(present, len(classes)),
+                )
+            ]
+            absent = np.setdiff1d(np.arange(len(classes)), present)
+        else:
+            columns = self._aims(targets)
+            fits = []
+            absent = np.empty(0, dtype=np.int64)
+            with task("additive model", total=columns.shape[1], unit="outputs") as advance:
+                for k in range(columns.shape[1]):
+                    fits.append(
+                        (
+                            self._fit(rows, columns[:, k], targets.weights, table, wanted, seed),
+                            np.array([k], dtype=np.int64),
+                        )
+                    )
+                    advance(1)
+        width = len(classes) if len(classes) > 2 else 1
+        intercepts = np.zeros(width)
+        terms: dict[tuple[Any, ...], Term] = {}
+        for machine, places in fits:
+            intercept, learnt_terms = taken_over(machine, table, places, width, monotone=wanted)
+            intercepts += intercept
+            for term in learnt_terms:
+                key = (term.features, *(cuts.tobytes() for cuts in term.cuts))
+                terms[key] = added(terms[key], term) if key in terms else term
+        intercepts[absent] = intercepts.min() - 2 * self.max_log_odds  # a class that no row has
+        return AdditiveModel(table.columns, classes, "additive", intercepts, tuple(terms.values()))
+
+    @staticmethod
+    def _columns_of(present: Ints, classes: int) -> Ints:
+        """Where the scores of a classifier that saw the classes `present` belong: two classes have one score."""
+        import numpy as np
+
+        if classes == 2:
+            return np.array([0], dtype=np.int64)
+        return present[1:] if len(present) == 2 else present
+
+    def _aims(self, targets: Targets) -> Floats:
+        """(n, K') what is regressed: clipped log-odds, centred floored log-probabilities, or values."""
+        import numpy as np
+
+        from distillens.models.base import log_probabilities
+
+        if not targets.classes:
+            return targets.outputs
+        if len(targets.classes) == 2:
+            return np.clip(targets.log_odds(1), -self.max_log_odds, self.max_log_odds)[:, None]
+        logs = np.maximum(log_probabilities(targets.outputs, targets.output), -self.max_log_odds)
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True), dtype=np.float64)
+
+    def _fit(
+        self, rows: Floats, y: Any, weights: Floats, table: Table, sign: Ints, seed: int, *, classifier: bool = False
+    ) -> Any:
+        import numpy as np
+        from interpret.glassbox import ExplainableBoostingClassifier, ExplainableBoostingRegressor
+
+        f = rows.shape[1]
+        names = [f"f{j}" for j in range(f)]
+        constrained = np.flatnonzero(sign)
+        exclude = [(names[j], names[other]) for j in constrained for other in range(f) if other != j]
+        family = ExplainableBoostingClassifier if classifier else ExplainableBoostingRegressor
+        machine = family(
+            feature_names=names,
+            feature_types=["nominal" if column.kind == "categorical" else "continuous" for column in table.columns],
+            outer_bags=self.outer_bags,
+            interactions=min(self.interactions, f * (f - 1) // 2 - len({frozenset(pair) for pair in exclude})),
+            exclude=exclude or None,
+            max_bins=self.max_bins,
+            max_interaction_bins=32,
+            max_rounds=self.max_rounds,
+            smoothing_rounds=75,  # the default of 500 costs most of the time of a small fit and changes R² by less than 0.002
+            interaction_smoothing_rounds=25,
+            early_stopping_tolerance=1e-4,
+            monotone_constraints=sign.tolist() if len(constrained) else None,
+            n_jobs=1,
+            random_state=seed,
+        )
+        with quiet_interpret():
+            machine.fit(rows, y, sample_weight=weights)
+        return machine
+
+
+@contextlib.contextmanager
+def quiet_interpret() -> Iterator[None]:
+    """interpret warns about its own plots, which are not used here: missing values and pairs of multiclass models."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message="For multiclass we cannot currently visualize pairs", category=UserWarning
+        )
+        yield
+
+
+def prepared(table: Table) -> Floats:
+    """(n, F) what interpret sees: float32 numbers and codes; an unseen boolean code is missing."""
+    import numpy as np
+
+    from distillens.models.encoding import as_float32
+
+    rows = as_float32(table.values)
+    for j, column in enumerate(table.columns):
+        if column.kind == "boolean":
+            rows[rows[:, j] < 0, j] = np.nan
+    return rows
+
+
+def taken_over(machine: Any, table: Table, places: Ints, width: int, *, monotone: Ints) -> tuple[Floats, list[Term]]:
+    """Intercepts (width,) and terms of a fitted machine whose scores belong at `places` of (width,) outputs."""
+    import numpy as np
+
+    from distillens.models.additive import Term, bin_count, float32_ceiling
+
+    intercepts = np.zeros(width)
+    intercepts[places] = np.asarray(machine.intercept_, dtype=np.float64).reshape(-1)
+    importances = machine.term_importances()
+    terms = []
+    for i, features in enumerate(machine.term_features_):
+        scores = np.asarray(machine.term_scores_[i], dtype=np.float64)
+        scores = scores.reshape(*machine.bin_weights_[i].shape, len(places))
+        cuts, bounds = [], []
+        for axis, j in enumerate(features):
+            column = table.columns[j]
+            levels = machine.bins_[j]
+            bins = levels[min(len(features), len(levels)) - 1]
+            if column.kind == "categorical":
+                last = scores.shape[axis] - 1
+                unseen = bins.get("-1", last)
+                order = [0, *(bins.get(str(code), unseen) for code in range(len(column.categories))), unseen]
+                scores = np.take(scores, order, axis=axis)
+                cuts.append(np.empty(0))
+                bounds.append((0.0, 0.0))
+            else:
+                cuts.append(float32_ceiling(np.asarray(bins, dtype=np.float64)))
+                low, high = (float(b) for b in machine.feature_bounds_[j])
+                bounds.append((low, high) if np.isfinite([low, high]).all() else (0.0, 0.0))
+        if len(features) == 1 and monotone[features[0]]:
+            scores = isotonic(scores, np.asarray(machine.bin_weights_[i], dtype=np.float64), int(monotone[features[0]]))
+        full = np.zeros((*(bin_count(table.columns[j], c) for j, c in zip(features, cuts, strict=True)), width))
+        full[..., places] = scores
+        terms.append(
+            Term(
+                tuple(int(j) for j in features),
+                tuple(cuts),
+                full,
+                float(importances[i]) * len(places) / width,
+                tuple(bounds),
+            )
+        )
+    return intercepts, terms
+
+
+def isotonic(scores: Floats, weights: Floats, sign: int) -> Floats:
+    """(bins, 1) scores with the known bins made monotone by weighted isotonic regression; missing and unknown bins stay."""
+    import numpy as np
+    from sklearn.isotonic import isotonic_regression
+
+    out = scores.copy()
+    known = slice(1, len(scores) - 1)
+    out[known, 0] = isotonic_regression(
+        scores[known, 0], sample_weight=np.maximum(weights[known], 1e-9), increasing=sign > 0
+    )
+    return out
+
+
+def added(one: Term, other: Term) -> Term:
+    """Two terms on the same bins as one (those of different classes, one model a class)."""
+    from dataclasses import replace
+
+    return replace(one, scores=one.scores + other.scores, importance=one.importance + other.importance)
