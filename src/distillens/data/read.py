@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,13 +205,13 @@ def sniff_delimiter(text: str) -> str:
 
 def _decoded(path: Path) -> str:
     raw = path.read_bytes()
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-8"
     try:
-        text = raw.decode(encoding)
+        text = raw.decode(encoding).removeprefix("\ufeff")  # a byte order mark is not part of the first name
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path.name}, line {line}: byte 0x{raw[error.start]:02x} is not valid {encoding[:6].upper()}; save the file as UTF-8."
+            f"{path.name}, line {line}: byte 0x{raw[error.start]:02x} is not valid {encoding}; save the file as UTF-8."
         ) from error
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1
@@ -219,14 +220,17 @@ def _decoded(path: Path) -> str:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """A Parquet file; a named index that pandas stored becomes a column again. DataError when it is damaged."""
-    import pandas as pd
+    """A Parquet file. What pandas noted in it is set aside: a named index is a column, an unnamed one is dropped.
+
+    DataError when the file is damaged.
+    """
     import pyarrow
+    import pyarrow.parquet
 
     try:
-        frame = pd.read_parquet(path, engine="pyarrow")
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        table = pyarrow.parquet.read_table(path, partitioning=None).replace_schema_metadata(None)
+        frame: pd.DataFrame = table.to_pandas()
+    except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path.name} is damaged or not a Parquet file ({reason}).") from error
-    kept = [n for n in frame.index.names if n is not None and n not in frame.columns]
-    return frame.reset_index(level=kept) if kept else frame
+    return frame.loc[:, [re.fullmatch(r"__index_level_\d+__", str(name)) is None for name in frame.columns]]
