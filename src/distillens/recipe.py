@@ -1,0 +1,505 @@
+"""`Recipe`: the typed recipe. YAML, a built-in name or a dictionary in; every problem at once, in one sentence each.
+
+    recipe = Recipe.load("german-credit", overrides=["students.tree.max_leaves=8"])
+    recipe.to_yaml()                 # with every default written out
+    recipe.build_student("tree")     # the dataclass that fits it
+
+A recipe is data: loading one runs no code and reads no table. What needs the table is found by `distillens check`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from distillens.data.builtin import BUILTIN
+from distillens.errors import ArtefactError, RecipeError, UntrustedCodeError, did_you_mean
+from distillens.explainers.base import EXPLAINERS
+from distillens.recipe_entries import Entry, build_entry, entry_schemas, read_entry, resolved, sentences, shown
+from distillens.recipe_text import apply_overrides, dump_yaml, join, plain, read_yaml
+from distillens.students.base import STUDENTS, TEACHERS
+
+BUILTIN_RECIPES = Path(__file__).with_name("recipes")
+AUTO_QUERIES = (0, 1, 4)  # query rows per training row that "auto" tries on validation
+LANGUAGES = ("en", "zh")
+
+_STUDENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_FOLDER_NAME = re.compile(r"[^\s.][^/\\<>:\"|?*\x00-\x1f]{0,99}")
+_TAKEN = {"teacher", "twin", "chosen"}
+
+
+def _name(value: Any) -> Any:
+    """Column and class names are text; whole numbers are taken as they are written, anything else would lose something."""
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"write the name {shown(value)} in quotes, as it stands in the data.")
+    if isinstance(value, float):
+        raise ValueError(f"write the name {shown(value)} in quotes, exactly as it stands in the data.")
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str) and not value:
+        raise ValueError("a name cannot be empty.")
+    return value
+
+
+def _names(value: Any) -> Any:
+    """One name or a list of names."""
+    return [value] if isinstance(value, (str, int, float)) else value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Names = Annotated[
+    tuple[Name, ...], Field(strict=False), BeforeValidator(_names)
+]  # a validator in front hides that it was JSON
+Share = Annotated[float, Field(gt=0, lt=1)]
+RoleName = Literal["feature", "weight", "group", "time", "id", "audit_only", "ignore"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Split(_Part):
+    """At most one of time, group, column. test: share of all rows; validation: share of the others."""
+
+    test: Share | None = None
+    validation: Share | None = None
+    time: Name | None = None
+    test_from: Name | None = None
+    group: Name | None = None
+    column: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> _Split:
+        kinds = [k for k in ("time", "group", "column") if getattr(self, k) is not None]
+        if len(kinds) > 1:
+            raise ValueError(f"a split goes by one thing, but {' and '.join(kinds)} were given; keep one of them.")
+        if self.test_from is not None and self.time is None:
+            raise ValueError("test_from says from when on rows are test rows, so it needs time: COLUMN beside it.")
+        return self
+
+
+class DataSettings(_Part):
+    """source: a built-in name, a CSV or Parquet file (relative to the recipe), or package.module:function.
+
+    roles: role → columns; None: the built-in data's own. split: as `load_dataset` takes it.
+    """
+
+    source: Annotated[str, Field(min_length=1)] | None = None
+    target: Name | None = None
+    roles: dict[RoleName, Names] | None = None
+    split: dict[str, Any] = {}
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _as_split(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _roles_agree(self) -> DataSettings:
+        role_of: dict[str, str] = {} if self.target is None else {self.target: "target"}
+        for role, columns in (self.roles or {}).items():
+            for column in columns:
+                if column in role_of:
+                    other = role_of[column]
+                    both = f"the role {role} twice" if other == role else f"two roles, {other} and {role}"
+                    raise ValueError(f"the column {column!r} has {both}; a column has one.")
+                role_of[column] = role
+        return self
+
+
+class TaskSettings(_Part):
+    """adverse: the class that explanations and slices speak of. threshold: its decided probability, binary only."""
+
+    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    adverse: Name | None = None
+    threshold: Share | None = None
+
+
+class _Candidates(_Part):
+    candidates: Annotated[tuple[Annotated[int, Field(ge=0, le=100)], ...], Field(min_length=1)]
+
+
+class TargetSettings(_Part):
+    """queries: rows made up and labelled by the teacher, per training row; auto tries 0, 1 and 4 on validation."""
+
+    origin: Literal["auto", "in_sample", "out_of_fold"] = "auto"
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    queries: Literal["auto", "none"] | Annotated[int, Field(ge=0, le=100)] | _Candidates = "auto"
+
+
+class AuditSettings(_Part):
+    """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples."""
+
+    gates: str | dict[str, Any] = "relative"
+    slices: Literal["auto"] | tuple[Name, ...] = "auto"
+    level: Share = 0.95
+    draws: Annotated[int, Field(ge=50, le=100_000)] = 2000
+
+
+class ReportSettings(_Part):
+    """What the passport says beside the numbers, in the author's words."""
+
+    languages: Annotated[tuple[Literal["en", "zh"], ...], Field(min_length=1)] = ("en",)
+    title: str | None = None
+    owner: str | None = None
+    intended_use: str | None = None
+    out_of_scope: str | None = None
+    licence: str | None = None
+
+
+class Recipe(_Part):
+    """Everything about one run. Make one with `Recipe.load`, which reports all problems as one RecipeError."""
+
+    name: str
+    title: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataSettings
+    task: TaskSettings = TaskSettings()
+    teacher: dict[str, Any] = {"kind": "boosted_trees"}
+    targets: TargetSettings = TargetSettings()
+    students: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    chosen: str = "auto"
+    explain: tuple[dict[str, Any], ...] = ({"kind": "kernel_shap"},)
+    controls: Literal["none", "standard", "full"] = "standard"
+    audit: AuditSettings = AuditSettings()
+    export: tuple[str, ...] = ("onnx",)
+    report: ReportSettings = ReportSettings()
+    _base_dir: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Recipe:
+        """A built-in recipe by name, a YAML file, or a dictionary.
+
+        overrides: `key.sub=value` texts, applied before anything is checked. Raises RecipeError with every problem found.
+        """
+        problems: list[str] = []
+        raw, name, base_dir = _read(source)
+        if not isinstance(raw, Mapping):
+            raise RecipeError(f"{name}: expected a mapping with keys such as data and students, got {shown(raw)}.")
+        raw = plain(raw, "", problems)
+        problems += apply_overrides(raw, overrides)
+        if problems:
+            raise RecipeError(problems)
+        raw = {key: value for key, value in raw.items() if value is not None}  # `targets:` with nothing below it
+        raw.setdefault("name", name)
+        problems = _entries(raw)
+        try:
+            recipe = cls.model_validate_json(json.dumps(raw))
+        except ValidationError as error:
+            raise RecipeError(sentences(error, raw, cls) + problems) from None
+        problems += _across(recipe)
+        if problems:
+            raise RecipeError(problems)
+        recipe._base_dir = base_dir
+        return recipe
+
+    @field_validator("name")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        if not _FOLDER_NAME.fullmatch(value) or value != value.strip() or value.endswith("."):
+            raise ValueError(f"{value!r} cannot name a folder; use letters, digits, - and _.")
+        return value
+
+    # ── what the pipeline asks for ──────────────────────────────────────────────────────────────────────────────────
+    @property
+    def base_dir(self) -> Path | None:
+        """Where relative paths start: the folder of the recipe file; None for built-in recipes and dictionaries."""
+        return self._base_dir
+
+    def data_path(self) -> Path | None:
+        """The data file, when the source is one; it need not exist."""
+        source = self.data.source
+        if source is None or source in BUILTIN or (":" in source and not Path(source).suffix):
+            return None
+        return Path(source) if self._base_dir is None else self._base_dir / source
+
+    def teacher_kind(self) -> str:
+        """The family of the teacher, or the code that makes it."""
+        return str(self.teacher.get("kind") or self.teacher["use"])
+
+    def query_candidates(self) -> tuple[int, ...]:
+        """Numbers of query rows per training row to choose from."""
+        queries = self.targets.queries
+        if isinstance(queries, int):
+            return (queries,)
+        if isinstance(queries, _Candidates):
+            return queries.candidates
+        return AUTO_QUERIES if queries == "auto" else (0,)
+
+    def build_student(self, name: str, *, trust_code: bool = False) -> Any:
+        """The student's dataclass with its settings."""
+        if name not in self.students:
+            raise RecipeError(f"There is no student {name!r} in the recipe.{did_you_mean(name, self.students)}")
+        return build_entry(
+            self.students[name], STUDENTS, what="student", path=f"students.{name}", trust_code=trust_code
+        )
+
+    def build_teacher(self, *, trust_code: bool = False) -> Any:
+        """The teacher's family: it has `fit`. `use: package.module:factory` may also return a scikit-learn estimator."""
+        if "use" not in self.teacher:
+            return build_entry(self.teacher, TEACHERS, what="teacher", path="teacher", trust_code=trust_code)
+        return _made_by(str(self.teacher["use"]), trust_code=trust_code)
+
+    def build_explainers(self, *, trust_code: bool = False) -> dict[str, Any]:
+        """Name → explainer; the name is its kind, numbered when a kind appears again (`kernel_shap_2`)."""
+        built: dict[str, Any] = {}
+        for position, entry in enumerate(self.explain):
+            explainer = build_entry(
+                entry, EXPLAINERS, what="explainer", path=f"explain.{position}", trust_code=trust_code
+            )
+            kind = re.sub(r"\W", "_", str(entry["kind"]).rpartition(":")[2])
+            again = sum(name == kind or re.fullmatch(re.escape(kind) + r"_\d+", name) is not None for name in built)
+            built[kind if not again else f"{kind}_{again + 1}"] = explainer
+        return built
+
+    def stage_parts(self) -> dict[str, Any]:
+        """For each stage the part of the recipe it depends on; equal parts let a resumed run reuse the stage.
+
+        The seed is in the part of the data, from which every stage descends.
+        """
+        whole = self._plain()
+        return {
+            "data": {"seed": self.seed, "name": self.name, "data": whole["data"], "task": whole["task"]},
+            "teacher": whole["teacher"],
+            "targets": whole["targets"],
+            "students": whole["students"],
+            "controls": whole["controls"],
+            "explain": whole["explain"],
+            "audit": whole["audit"],
+            "export": whole["export"],
+            "report": {"title": self.title, "chosen": self.chosen, **whole["report"]},
+        }
+
+    # ── as text ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _plain(self) -> dict[str, Any]:
+        whole: dict[str, Any] = self.model_dump(mode="json")
+        return whole
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out; equal recipes give equal text, and `Recipe.load` reads it back."""
+        return dump_yaml(self._plain())
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """JSON Schema of a recipe, with the options of every built-in family."""
+        from pydantic import TypeAdapter
+
+        from distillens.exporters.base import EXPORTERS
+
+        sets = {"teacher": TEACHERS, "students": STUDENTS, "explain": EXPLAINERS}
+        members = {(place, name): pair for place, known in sets.items() for name, pair in entry_schemas(known).items()}
+        inputs: list[Any] = [((place, name), "validation", adapter) for (place, name), (_, adapter) in members.items()]
+        made, definitions = TypeAdapter.json_schemas(inputs, ref_template="#/$defs/{model}")
+        schema = cls.model_json_schema()
+        defs = schema.setdefault("$defs", {}) | definitions.get("$defs", {})
+
+        def one_of(place: str) -> dict[str, Any]:
+            options = []
+            for (where, name), _ in members.items():
+                if where == place:
+                    found: dict[str, Any] = made[(place, name), "validation"]  # type: ignore[index]
+                    body = copy.deepcopy(defs[found["$ref"].rpartition("/")[2]] if "$ref" in found else found)
+                    body["properties"] = {"kind": {"const": name}} | body.get("properties", {})
+                    options.append(
+                        body
+                        | {
+                            "title": name,
+                            "required": ["kind", *body.get("required", ())],
+                            "additionalProperties": False,
+                        }
+                    )
+            options.append(
+                {
+                    "type": "object",
+                    "title": "code",
+                    "properties": {"kind": {"type": "string", "pattern": ":"}},
+                    "required": ["kind"],
+                }
+            )
+            return {"oneOf": options}
+
+        properties = schema["properties"]
+        properties["students"] |= {"additionalProperties": one_of("students")}
+        properties["teacher"] |= one_of("teacher")
+        properties["teacher"]["oneOf"].append(
+            {
+                "type": "object",
+                "properties": {"use": {"type": "string"}},
+                "required": ["use"],
+                "additionalProperties": False,
+            }
+        )
+        properties["teacher"].pop("additionalProperties", None)
+        properties["explain"] |= {"items": one_of("explain")}
+        properties["export"] |= {"items": {"enum": sorted(EXPORTERS)}}
+        schema["$defs"] = defs
+        schema["required"] = [key for key in schema["required"] if key != "name"]  # the file's name when it is left out
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Name → file of the recipes that come with distillens."""
+    return {path.stem: path for path in sorted(BUILTIN_RECIPES.glob("*.yaml"))}
+
+
+def _read(source: Any) -> tuple[Any, str, Path | None]:
+    """Raw content, a name for the run, and where relative paths start."""
+    if isinstance(source, Mapping):
+        return source, "run", None
+    if not isinstance(source, (str, Path)):
+        raise RecipeError(f"A recipe is a built-in name, a YAML file or a dictionary, not a {type(source).__name__}.")
+    builtin = builtin_recipes()
+    if isinstance(source, str) and source in builtin:
+        return read_yaml(builtin[source]), source, None
+    path = Path(source)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        by_file = bool(path.suffix) or path.name != str(source)
+        near = [p.name for p in path.parent.glob("*.y*ml")] if by_file and path.parent.is_dir() else list(builtin)
+        raise RecipeError(
+            f"There is no recipe {str(source)!r}: {'no such file' if by_file else 'neither a file nor built in'}.{did_you_mean(path.name, near)}"
+        )
+    stem = re.sub(r"[\s/\\<>:\"|?*\x00-\x1f]+", "-", path.stem).strip("-. ")[:100]
+    return read_yaml(path), stem or "run", path.resolve().parent
+
+
+def _entries(raw: dict[str, Any]) -> list[str]:
+    """Look at every entry of an open set, write its defaults out in `raw`, and return what is wrong.
+
+    What has the wrong shape altogether is left to the model, which says so.
+    """
+    problems: list[str] = []
+
+    def look(entry: Any, known: Mapping[str, str], what: str, path: str) -> Any:
+        built, wrong = read_entry(entry, known, what=what, path=path)
+        problems.extend(wrong)
+        return resolved(entry, built)
+
+    if isinstance(raw.get("students"), dict):
+        students = raw["students"]
+        for name, entry in students.items():
+            if not _STUDENT_NAME.fullmatch(name) or name.lower() in _TAKEN:
+                problems.append(
+                    f"{join('students', name)}: a student's name is a file name: letters, digits, - and _, at most 40, not {', '.join(sorted(_TAKEN))}."
+                )
+            if isinstance(entry, dict):
+                students[name] = look(entry, STUDENTS, "student", join("students", name))
+        folded = [name.lower() for name in students]
+        problems += [f"{join('students', n)}: another student has the same name but for capitals; some disks cannot tell them apart."
+                     for n in students if folded.count(n.lower()) > 1][:1]  # fmt: skip
+    teacher = raw.setdefault("teacher", {"kind": "boosted_trees"})
+    if isinstance(teacher, dict):
+        if "use" in teacher:
+            problems += _use(teacher)
+        else:
+            raw["teacher"] = look(teacher, TEACHERS, "teacher", "teacher")
+    explain = raw.setdefault("explain", [{"kind": "kernel_shap"}])
+    if isinstance(explain, list):
+        raw["explain"] = [
+            look(e, EXPLAINERS, "explainer", f"explain.{i}") if isinstance(e, dict) else e
+            for i, e in enumerate(explain)
+        ]
+    data = raw.get("data")
+    if isinstance(data, dict):
+        problems += _data(data)
+    return problems
+
+
+def _use(teacher: Entry) -> list[str]:
+    extra = [
+        f"{join('teacher', key)}: unknown key beside use; the code that use names takes no options."
+        for key in teacher
+        if key != "use"
+    ]
+    named = isinstance(teacher["use"], str) and re.fullmatch(r"[\w.]+:\w+", teacher["use"])
+    return extra if named else [*extra, f"teacher.use: expected package.module:factory, got {shown(teacher['use'])}."]
+
+
+def _data(data: Entry) -> list[str]:
+    """The split, looked at by itself because the pipeline hands it on as it is; and what built-in data bring along."""
+    problems: list[str] = []
+    if isinstance(data.get("split"), dict):
+        try:
+            split = _Split.model_validate_json(json.dumps(data["split"])).model_dump(exclude_none=True)
+            data["split"] = ({} if "column" in split else {"test": 0.3, "validation": 0.3}) | split
+        except ValidationError as error:
+            problems = sentences(error, data["split"], _Split, path="data.split")
+    elif data.get("split") is None:
+        data["split"] = {"test": 0.3, "validation": 0.3}
+    source = data.get("source")
+    if isinstance(source, str) and source in BUILTIN:
+        if data.get("target") is None:
+            data["target"] = BUILTIN[source].target
+        if data.get("roles") is None:
+            own = {
+                role: [c for c in columns if c != data["target"]]
+                for role, columns in BUILTIN[source].copy_roles().items()
+            }
+            data["roles"] = {role: columns for role, columns in own.items() if columns}
+    return problems
+
+
+def _across(recipe: Recipe) -> list[str]:
+    """What can only be seen by looking at several parts together."""
+    problems = []
+    if recipe.chosen != "auto" and recipe.chosen not in recipe.students:
+        problems.append(
+            f"chosen: there is no student {recipe.chosen!r} in this recipe.{did_you_mean(recipe.chosen, ('auto', *recipe.students))}"
+        )
+    if recipe.data.target is None and recipe.data.source is not None:
+        problems.append("data.target: this key is required; it names the column to predict.")
+    if recipe.task.kind in {"multiclass", "regression"} and recipe.task.threshold is not None:
+        problems.append(f"task.threshold: a {recipe.task.kind} task has no threshold; remove it.")
+    if recipe.task.kind == "regression" and recipe.task.adverse is not None:
+        problems.append("task.adverse: a regression has no classes; remove it.")
+    if recipe.export:
+        from distillens.exporters.base import EXPORTERS
+
+        problems += [f"export.{i}: there is no exporter {name!r}.{did_you_mean(name, EXPORTERS)}"
+                     for i, name in enumerate(recipe.export) if name not in EXPORTERS and ":" not in name]  # fmt: skip
+        problems += [
+            f"export.{i}: {name} is listed twice." for i, name in enumerate(recipe.export) if name in recipe.export[:i]
+        ]
+    from distillens.audit.gates import check_gates
+
+    return problems + check_gates(recipe.audit.gates)
+
+
+def _made_by(path: str, *, trust_code: bool) -> Any:
+    """What `teacher: {use: …}` returns, as something that can be fitted."""
+    from distillens.named import load_object
+    from distillens.students.estimator import EstimatorFamily
+
+    if not trust_code:
+        raise UntrustedCodeError(
+            f"teacher.use: {path} would run code that is not part of distillens; pass --trust-code if you trust it."
+        )
+    factory = load_object(path)
+    if not callable(factory):
+        raise ArtefactError(f"teacher.use: {path} is a {type(factory).__name__}, not a function that makes a teacher.")
+    made = factory()
+    if hasattr(made, "get_params"):
+        return EstimatorFamily(made)
+    if not hasattr(made, "fit"):
+        raise RecipeError(
+            f"teacher.use: {path} made a {type(made).__name__}, which has no fit; return a student family or a scikit-learn estimator."
+        )
+    return made
