@@ -126,7 +126,9 @@ class Explanation:
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Explanation:
         """The rows at `indices` (positions or a mask)."""
-        index = np.asarray(indices)
+        index = (
+            np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
+        )  # an empty list has no integer dtype
         per_row = {name: getattr(self, name) for name in _ARRAYS if name != "background_ids"}
         chosen: dict[str, Any] = {name: None if a is None else a[index] for name, a in per_row.items()}
         return replace(self, **chosen)
