@@ -13,7 +13,7 @@ from distillens.data.base import Column, Dataset, Finding, Role, Split, Table
 from distillens.data.checks import check_data, describe_column, left_out
 from distillens.data.kinds import Cells, read_cells, rows_text
 from distillens.data.read import open_source
-from distillens.data.splits import NAMES, SplitPlan, group_ids, make_split
+from distillens.data.splits import NAMES, SplitPlan, group_ids, make_split, require_rows
 from distillens.data.table import encode_cells, learn_column
 from distillens.data.target import read_target
 from distillens.errors import DataError, did_you_mean
@@ -62,6 +62,8 @@ def load_dataset(
         raise DataError(
             f"Which column is to be predicted? Give target: one of the columns.{did_you_mean('target', frame.columns)}"
         )
+    if target in frame.columns:
+        require_rows(len(frame))  # before anything is said about classes
     wanted = read_target(frame, str(target), task=task)
     plan = SplitPlan.read(split)
     assigned, kept = assign_roles(tuple(frame.columns), str(target), opened.roles if roles is None else roles, plan)

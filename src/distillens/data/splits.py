@@ -61,6 +61,14 @@ class SplitPlan:
         return cls(**given)
 
 
+def require_rows(n: int) -> None:
+    """DataError when there are too few rows to split at all."""
+    if n < FEWEST_ROWS:
+        raise DataError(
+            f"The data have {n} row{'s' if n > 1 else ''}; training, validation and test need at least {FEWEST_ROWS} together."
+        )
+
+
 def make_split(frame: pd.DataFrame, target: Target, plan: SplitPlan, *, seed: int = 0) -> dict[str, Ints]:
     """Positions of the training, validation and test rows, each in the order of the source; together all rows, none twice.
 
@@ -68,10 +76,7 @@ def make_split(frame: pd.DataFrame, target: Target, plan: SplitPlan, *, seed: in
     rows of a class, when the column of the plan is missing or unusable, and when training would lack a class.
     """
     n = len(target.labels)
-    if n < FEWEST_ROWS:
-        raise DataError(
-            f"The data have {n} row{'s' if n > 1 else ''}; training, validation and test need at least {FEWEST_ROWS} together."
-        )
+    require_rows(n)
     rng = np.random.default_rng(seed)
     if plan.column is not None:
         part = _given(frame, target, plan, rng)
