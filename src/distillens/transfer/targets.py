@@ -102,6 +102,22 @@ class Targets:
             np.zeros(n, dtype=np.bool_),
         )
 
+    def hardened(self) -> Targets:
+        """The same rows with the teacher's top class as if it were the label: equal information, but no probabilities.
+
+        Raises DataError for regression, where answers have no harder form.
+        """
+        if not self.classes:
+            raise DataError("A regression teacher's answers are values; they have no harder form.")
+        top = self.probabilities.argmax(axis=1)
+        return replace(
+            self,
+            outputs=np.eye(len(self.classes))[top],
+            output="probabilities",
+            labels=top.astype(np.float64),
+            origin="labels",
+        )
+
     def with_saturation(self, saturation: Estimate) -> Targets:
         return replace(self, saturation=saturation)
 

@@ -1,0 +1,313 @@
+"""`Flow`: what the stages of a run share: the recipe, the directory, the models read back from it, and what was handed in.
+
+The stages themselves are in pipeline.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillens.errors import DistillensWarning
+from distillens.progress import Observer
+from distillens.run import Run, StageResult, stage_seed
+from distillens.store import JSON, file_hash, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from distillens.data.base import Dataset, Ints, Table
+    from distillens.explainers.base import Explanation
+    from distillens.models.base import Decision, Model
+    from distillens.recipe import Recipe
+    from distillens.transfer.targets import Family, Targets
+
+CONTROL_ROLES = ("undistilled", "random_teacher", "equal_information")
+PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "interpret-core", "torch", "onnx", "onnxruntime")
+
+
+@dataclass
+class Flow:
+    """The state of one run. given_teacher, given_data: what was handed in from Python in place of the recipe's."""
+
+    recipe: Recipe
+    run: Run
+    given_teacher: Any
+    given_data: pd.DataFrame | None
+    trust_code: bool
+    observer: Observer
+
+    def stage(
+        self,
+        name: str,
+        work: Callable[[Path], str],
+        *,
+        part: Any,
+        reads: Sequence[str] = (),
+        code: Sequence[str],
+        given: str | None = None,
+    ) -> StageResult:
+        """One stage, with our own warnings shown as sentences and everyone else's left as they are."""
+        self.observer.stage_started(name)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DistillensWarning)
+            result = self.run.stage(name, work, part=part, reads=reads, code=code, given=given)
+        for warning in caught:
+            if issubclass(warning.category, DistillensWarning):
+                self.observer.warning(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        if result.reason:
+            self.observer.warning(f"Stage {name} was worked anew: {result.reason}.")
+        self.observer.stage_done(name, result.summary, result.seconds, result.reused)
+        return result
+
+    def seed(self, *names: str) -> int:
+        return stage_seed(self.recipe.seed, *names)
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        return self.recipe.stage_parts()
+
+    # ── data and decision ───────────────────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def dataset(self) -> Dataset:
+        from distillens.data.saved import read_dataset
+
+        return read_dataset(self.run.directory / "data")
+
+    @cached_property
+    def decision(self) -> Decision | None:
+        from distillens.models.base import Decision
+
+        record = read_json(self.run.directory / "data" / "dataset.json")["decision"]
+        return None if record is None else Decision(record["adverse_index"], record["threshold"])
+
+    def source_fingerprint(self) -> str | None:
+        """Content of a file or frame, so that changed data make the stages stale; built-in data are part of the code."""
+        if self.given_data is not None:
+            import pandas as pd
+
+            hashed = pd.util.hash_pandas_object(self.given_data, index=False).to_numpy().tobytes()
+            return hashlib.sha256(repr(list(self.given_data.columns)).encode() + hashed).hexdigest()
+        path = self.recipe.data_path()
+        return file_hash(path) if path is not None and path.is_file() else None
+
+    # ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def models(self) -> Models:
+        return Models(self)
+
+    @cached_property
+    def family(self) -> Family | None:
+        """What can fit the teacher again, for out-of-fold targets and the twin; None for a given model that cannot be refitted."""
+        if self.given_teacher is None:
+            family: Family = self.recipe.build_teacher(trust_code=self.trust_code)
+            return family
+        if hasattr(self.given_teacher, "get_params") and hasattr(self.given_teacher, "fit"):
+            from distillens.students.estimator import EstimatorFamily
+
+            return EstimatorFamily(self.given_teacher)
+        return None
+
+    @cached_property
+    def given_model(self) -> Model | None:
+        """The fitted model that was handed in; None when the recipe's teacher or an unfitted estimator is to be trained."""
+        from distillens.models.callable import align_classes
+        from distillens.models.estimator import EstimatorModel, is_fitted
+
+        if self.given_teacher is None:
+            return None
+        if self.family is None:
+            return align_classes(self.given_teacher, self.dataset.classes)
+        if not is_fitted(self.given_teacher):
+            return None
+        label = type(self.given_teacher).__name__
+        return EstimatorModel(self.given_teacher, self.dataset.columns, self.dataset.classes, label)
+
+    def given_text(self) -> str | None:
+        """What identifies the teacher that was handed in."""
+        if self.given_teacher is None:
+            return None
+        if self.given_model is not None:
+            return str(self.given_model.fingerprint)
+        return repr(self.given_teacher)
+
+    @property
+    def has_twin(self) -> bool:
+        return self.recipe.controls != "none" and self.family is not None
+
+    def fit_on_labels(self, name: str, folder: Path) -> Model:
+        """The teacher's family fitted on the labels, with the seed of `name`."""
+        from distillens.transfer.targets import Targets
+
+        assert self.family is not None
+        targets = Targets.from_labels(self.dataset.train, self.dataset.classes)
+        return self.family.fit(
+            targets, validation=self.dataset.validation, teacher=None, seed=self.seed(name), out=folder
+        )
+
+    @cached_property
+    def targets(self) -> Targets:
+        from distillens.transfer.saved import read_targets
+
+        return read_targets(self.run.directory / "targets" / "targets.safetensors")
+
+    def save(self, model: Model, folder: Path) -> None:
+        """Write a model that distillens made; one that was handed in stays where it is and is handed in again."""
+        from distillens.models.base import StorableModel
+        from distillens.models.store import save_model
+
+        if isinstance(model, StorableModel):
+            save_model(model, folder / "model.safetensors")
+
+    def card(self, name: str, role: str, kind: str, model: Model, folder: Path) -> JSON:
+        """What is written about any model of a run."""
+        from distillens.audit.summary import validation_summary
+
+        history = folder / "history.json"
+        teacher = None if role == "teacher" else self.models["teacher"]
+        described: Any = model
+        return {
+            "id": name,
+            "role": role,
+            "kind": kind,
+            "label": model.label,
+            "settings": self.parts["teacher"] if role in {"teacher", "twin"} else {},
+            "fingerprint": model.fingerprint,
+            "readable": hasattr(described, "describe"),
+            "complexity": described.complexity() if hasattr(described, "complexity") else {},
+            "described": described.describe() if hasattr(described, "describe") else None,
+            "history": read_json(history) if history.is_file() else None,
+            "validation": validation_summary(model, teacher, self.dataset.validation, self.decision),
+        }
+
+    def student_record(self, name: str) -> JSON:
+        record: JSON = read_json(self.run.directory / "students" / name / "student.json")
+        return record
+
+    def control_roles(self, student: str) -> tuple[str, ...]:
+        """The controls that were made for a student in this run."""
+        made = CONTROL_ROLES if self.recipe.controls == "full" else CONTROL_ROLES[:2]
+        made = made if self.recipe.controls != "none" else ("random_teacher",)
+        return tuple(role for role in made if (self.run.directory / "controls" / f"{student}.{role}").is_dir())
+
+    # ── what is explained ───────────────────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def explainers(self) -> dict[str, Any]:
+        return self.recipe.build_explainers(trust_code=self.trust_code)
+
+    def explained(self, explainer: Any) -> tuple[Table, Ints]:
+        """The test rows to explain, and the class explained in every model: the adverse one, or the teacher's top class."""
+        import numpy as np
+
+        from distillens.models.base import as_probabilities, evaluate
+
+        test = self.dataset.test.inputs
+        count = min(len(test), int(getattr(explainer, "rows", len(test))))
+        generator = np.random.default_rng(self.seed("explain", "rows"))
+        rows = test.take(np.sort(generator.choice(len(test), count, replace=False)))
+        if len(self.dataset.classes) > 2:
+            teacher = self.models["teacher"]
+            return rows, as_probabilities(evaluate(teacher, rows), teacher.output).argmax(axis=1)
+        return rows, np.full(count, 0 if self.decision is None else self.decision.adverse, dtype=np.int64)
+
+    def background(self, explainer: Any, *, repeat: bool = False) -> Table:
+        """Training rows that stand for "unknown"; the repeat draws others."""
+        import numpy as np
+
+        settings = getattr(explainer, "background", {"from": "train", "rows": 100})
+        source: Table = getattr(self.dataset, settings["from"]).inputs
+        count = min(len(source), int(settings["rows"]))
+        generator = np.random.default_rng(self.seed("explain", "background", "repeat" if repeat else ""))
+        return source.take(np.sort(generator.choice(len(source), count, replace=False)))
+
+    def explanations(self, student: str) -> dict[str, dict[str, Explanation]]:
+        """Method → role → explanation, as the audit takes them."""
+        from distillens.explainers.base import Explanation
+
+        folder = self.run.directory / "explanations"
+        files = {"teacher": "teacher", "teacher.repeat": "teacher.repeat", "student": student}
+        files |= {"student.repeat": f"{student}.repeat"} | ({"twin": "twin"} if self.has_twin else {})
+        files |= {role: f"{student}.{role}" for role in self.control_roles(student)}
+        return {
+            method: {role: Explanation.load(folder / f"{file}.{method}.safetensors") for role, file in files.items()}
+            for method in self.explainers
+        }
+
+
+class Models(dict[str, Any]):
+    """Models of the run by name, read from disk when first asked for."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def __missing__(self, name: str) -> Model:
+        from distillens.models.store import load_model
+
+        if name == "teacher" and self.flow.given_teacher is not None:
+            self[name] = self._handed_in()
+        elif name == "teacher":
+            self[name] = load_model(self.flow.run.directory / "teacher" / "model.safetensors")
+        elif name in self.flow.recipe.students:
+            self[name] = load_model(self.flow.run.directory / "students" / name / "model.safetensors")
+        elif name == "twin" and self.flow.given_teacher is not None:
+            self[name] = self.flow.fit_on_labels("twin", self.flow.run.directory / "controls" / "twin")
+        else:
+            self[name] = load_model(self.flow.run.directory / "controls" / name / "model.safetensors")
+        model: Model = self[name]
+        return model
+
+    def _handed_in(self) -> Model:
+        """A fitted estimator or model as it came; an unfitted estimator is fitted (again: it has no file of its own)."""
+        given = self.flow.given_model
+        return given if given is not None else self.flow.fit_on_labels("teacher", self.flow.run.directory / "teacher")
+
+
+def manifest(recipe: Recipe) -> JSON:
+    """Who made this run, with what; `created` and `platform` may differ between equal runs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from distillens import __version__
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "title": recipe.title,
+        "distillens": __version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "packages": packages,
+        "platform": platform.platform(),
+        "seed": recipe.seed,
+        "recipe_sha256": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def headline(validation: Mapping[str, float]) -> str:
+    """The one or two validation numbers worth a terminal line."""
+    words = {
+        "agreement": "agreement",
+        "auc": "AUC",
+        "accuracy": "accuracy",
+        "r2_to_teacher": "R² to the teacher",
+        "r2": "R²",
+        "rmse": "RMSE",
+    }
+    shown = [f"{word} {validation[name]:.3g}" for name, word in words.items() if name in validation]
+    return " · ".join(shown[:2])
