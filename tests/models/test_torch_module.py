@@ -17,12 +17,18 @@ from distillens.models.nets.mlp import MLPSettings, mlp
 from distillens.models.store import fingerprint, load_model, save_model
 from distillens.models.torch_module import BATCH, TabularNetwork, assemble, evaluating
 
-COLUMNS = (Column("age"), Column("colour", "categorical", ("red", "green", "blue")), Column("owns", "boolean", ("no", "yes")))
+COLUMNS = (
+    Column("age"),
+    Column("colour", "categorical", ("red", "green", "blue")),
+    Column("owns", "boolean", ("no", "yes")),
+)
 
 
 def table(rows: int = 40, seed: int = 0) -> Table:
     rng = np.random.default_rng(seed)
-    values = np.stack([rng.normal(50, 10, rows), rng.integers(-1, 3, rows), rng.integers(0, 2, rows)], axis=1).astype(float)
+    values = np.stack([rng.normal(50, 10, rows), rng.integers(-1, 3, rows), rng.integers(0, 2, rows)], axis=1).astype(
+        float
+    )
     values[::7, 0] = np.nan
     return Table(values, COLUMNS, np.arange(rows))
 
@@ -30,7 +36,9 @@ def table(rows: int = 40, seed: int = 0) -> Table:
 def network(*, classes: tuple[str, ...] = ("a", "b", "c"), dropout: float = 0.0, seed: int = 0) -> TabularNetwork:
     encoding = Encoding.fit(table())
     net = MLPSettings(hidden=(16, 8), activation="softplus", dropout=dropout)
-    return TabularNetwork(encoding, assemble(net, encoding.width, classes, mean=100.0, scale=7.0, seed=seed), net, classes, "net")
+    return TabularNetwork(
+        encoding, assemble(net, encoding.width, classes, mean=100.0, scale=7.0, seed=seed), net, classes, "net"
+    )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 40])
@@ -98,7 +106,12 @@ def test_survives_the_disk_to_the_bit(tmp_path: Path, classes: tuple[str, ...]) 
     again = load_model(tmp_path / "model.safetensors")
     assert isinstance(again, TabularNetwork)
     np.testing.assert_array_equal(again(table(seed=3)), model(table(seed=3)))
-    assert (again.label, again.classes, again.columns, again.net) == (model.label, model.classes, model.columns, model.net)
+    assert (again.label, again.classes, again.columns, again.net) == (
+        model.label,
+        model.classes,
+        model.columns,
+        model.net,
+    )
     assert again.fingerprint == model.fingerprint == fingerprint(model)
 
 
@@ -175,3 +188,26 @@ def test_runs_in_onnx_as_it_does_here(tmp_path: Path) -> None:
             )  # fmt: skip
         (got,) = onnxruntime.InferenceSession(path).run(None, {"rows": encoded.numpy()})
         np.testing.assert_allclose(got, model(table()), rtol=1e-4, atol=1e-4)
+
+
+def test_one_thread_is_for_the_block_only_also_when_blocks_overlap() -> None:
+    from distillens.models.threads import one_thread
+
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        with one_thread():
+            pass
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), one_thread():
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+
+    def work(_: int) -> int:
+        with one_thread():
+            torch.ones(64, 64) @ torch.ones(64, 64)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(work, range(50))) == {before}
+    assert torch.get_num_threads() == before

@@ -63,7 +63,9 @@ def test_saturated_logits_stay_finite() -> None:
     loss = kd_loss(s, t, temperature=1.0)
     loss.sum().backward()
     # All of the teacher's mass sits where the student has e^-120: the divergence is the gap of the logits.
-    torch.testing.assert_close(loss.detach(), torch.tensor([120.0, 120.0 - np.log(2)], dtype=torch.float32), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        loss.detach(), torch.tensor([120.0, 120.0 - np.log(2)], dtype=torch.float32), rtol=1e-5, atol=1e-4
+    )
     assert s.grad is not None
     assert bool(torch.isfinite(s.grad).all())
 

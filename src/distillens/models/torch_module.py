@@ -15,6 +15,7 @@ from distillens.errors import ModelError
 from distillens.models.encoding import Encoding
 from distillens.models.nets.mlp import MLPSettings
 from distillens.models.store import fingerprint
+from distillens.models.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,7 +101,7 @@ class TabularNetwork:
         if padding:
             encoded = torch.cat([encoded, encoded.new_zeros(padding, encoded.shape[1])])
         # The mode is a property of the module, so that only one thread at a time may change and restore it.
-        with self._lock, evaluating(self.module), torch.inference_mode():
+        with self._lock, one_thread(), evaluating(self.module), torch.inference_mode():
             outputs = [self.module(batch) for batch in torch.split(encoded, BATCH)]
         k = len(self.classes) or 1
         joined = torch.cat(outputs) if n else encoded.new_zeros(0, k)

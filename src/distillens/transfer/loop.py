@@ -2,8 +2,8 @@
 
     loss = task_weight · task loss + Σ_i weight_i · objective_i
 
-Nothing global is touched: shuffles come from a generator of their own, dropout from a forked one, and thread counts stay
-as they are. On a CPU the same seed gives the same weights.
+Nothing global is changed: shuffles come from a generator of their own, dropout from a forked one, and torch's thread
+count is as before afterwards. On a CPU the same seed gives the same weights.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from distillens.errors import DataError, NonFiniteLossError, TransferError
+from distillens.models.threads import one_thread
 from distillens.progress import task
 from distillens.transfer.objectives.base import Batch, View
 
@@ -80,7 +81,7 @@ def fit(
     best, best_loss, waited = _weights_of(module), math.inf, 0
     history: list[Epoch] = []
 
-    with _dropout_from(seed), task(f"training {label}", total=schedule.epochs, unit="epochs") as advance:
+    with one_thread(), _dropout_from(seed), task(f"training {label}", total=schedule.epochs, unit="epochs") as advance:
         step = 0
         for epoch in range(schedule.epochs):
             _set_rate(optimizer, schedule, epoch)
