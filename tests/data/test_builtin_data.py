@@ -71,3 +71,12 @@ def test_shipped_data_carry_their_note():
     for part in ("Statlog", "Hans Hofmann", "10.24432/C5NC77", "CC BY 4.0"):
         assert part in note
     assert builtin_names() == ("breast-cancer", "german-credit", "wine", "diabetes")
+
+
+def test_the_folders_public_names_all_exist():
+    import distillens.data as data
+
+    for name in data.__all__:
+        assert getattr(data, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load_datset'"):
+        data.load_datset  # noqa: B018
