@@ -160,6 +160,15 @@ class Quantity:
                 return _with(made, self, n=int(both.sum()), extra=_suffix(clustered, self.weights is not None))
         return self._percentiles(self.draws - other.draws, self.point - other.point, level, sided)
 
+    def relative_difference(self, other: Quantity, level: float = 0.95, *, sided: Sided = "two") -> Estimate:
+        """self / other − 1 on the same rows, by paired resamples; not available where the other is not positive."""
+        if math.isnan(self.point) or not other.point > 0:
+            return Estimate.missing(
+                "not_available", self.note or other.note or "the reference is not positive", n=self.n
+            )
+        ratio = np.divide(self.draws, other.draws, out=np.full_like(self.draws, np.nan), where=other.draws > 0)
+        return self._percentiles(ratio - 1, self.point / other.point - 1, level, sided)
+
     def _exact(self, level: float, sided: Sided) -> Estimate | None:
         clustered = self.n_clusters is not None
         if clustered and 0 < self.point < 1:

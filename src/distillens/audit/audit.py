@@ -1,0 +1,353 @@
+"""`audit`: does the student still decide as its teacher, and for the same reasons? Any two models; nothing is trained.
+
+answers of all models → metrics on shared resamples → references → slices → gates → findings and verdict
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillens.audit.answers import Case, answers_of, decision_of, in_order, known_labels
+from distillens.audit.behaviour import draw_background, measure_deletion, measure_masks
+from distillens.audit.findings import find, not_assessed, sentence, statement
+from distillens.audit.gates import judge, profile_of, verdict_of
+from distillens.audit.measured import Measured, calibration_record, measure_predictions
+from distillens.audit.reasons import Explained, match, measure_reasons, reasons_record
+from distillens.audit.references import constant_model, normalised
+from distillens.audit.result import Audit, MetricResult
+from distillens.audit.slices import Slices, find_slices, measure_slices
+from distillens.errors import InputError, did_you_mean
+from distillens.intervals import Resamples
+from distillens.metrics.base import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from distillens.data.base import Floats, Ints, Table
+    from distillens.explainers.base import Explanation
+    from distillens.metrics.base import Task
+    from distillens.models.base import Model
+    from distillens.store import JSON
+
+USUAL_CONTROLS = {
+    "twin": "the teacher refitted with another seed: how much the teacher itself moves",
+    "undistilled": "the same student fitted on the labels only",
+    "random_teacher": "the same student fitted on shuffled answers",
+}
+TOLERANCE = 0.25  # of the standard deviation of the teacher's values, where no tolerance is given
+
+
+def audit(
+    teacher: Model,
+    student: Model,
+    inputs: Table,
+    labels: NDArray[Any] | None = None,
+    *,
+    controls: Mapping[str, Model] | None = None,
+    audit_only: pd.DataFrame | None = None,
+    slices: Slices = "auto",
+    groups: NDArray[Any] | None = None,
+    weights: Floats | None = None,
+    background: Table | None = None,
+    explainers: Sequence[str] = ("auto",),
+    explanations: Mapping[str, Mapping[str, Explanation]] | None = None,
+    adverse: str | int | None = None,
+    threshold: float | None = None,
+    gates: str | Mapping[str, Any] | None = "relative",
+    trained_on: frozenset[int] = frozenset(),
+    seed: int = 0,
+    level: float = 0.95,
+    k: int = 4,
+    draws: int = 1000,
+    optimised: frozenset[str] = frozenset(),
+    tolerance: float | None = None,
+    readable: bool | None = None,
+    max_explained: int = 100,
+) -> Audit:
+    """Compare a student with its teacher on n rows.
+
+    labels: (n,) indices of the teacher's classes or values, NaN where unknown. controls: role → model ("twin",
+    "undistilled", "random_teacher", …); the constant control is made here. audit_only: a data frame of n rows for slices.
+    slices: "auto" or names. groups: (n,) ids of rows that belong together. weights: (n,) row weights.
+    background: rows that stand for "unknown", for behaviour and, without `explanations`, for `explainers`.
+    explanations: method → role → Explanation, roles teacher, student, teacher.repeat, student.repeat and control names.
+    adverse, threshold: the class that is decided where its probability ≥ threshold (two classes; default: the second, 0.5).
+    gates: a profile name or a mapping, see audit/gates.py; None for no verdict but "review". trained_on: row ids used in
+    training. level: of all intervals. k: main reasons per row. draws: resamples. optimised: metrics that were training
+    objectives. tolerance: for regression, in units of the target (default a quarter of the teacher's standard deviation).
+    readable: whether people can read the student's family. max_explained: rows explained here when none are given.
+
+    The order of rows does not matter: rows are put in the order of their ids first.
+    Raises InputError for inputs that do not fit, ModelError for models that cannot be compared, RecipeError for gates.
+    """
+    started = time.perf_counter()
+    profile = profile_of(gates)
+    _check_options(level=level, k=k, optimised=optimised, controls=controls or {}, max_explained=max_explained)
+    order = _order(inputs)
+    case = _case(teacher, student, inputs.take(order), labels=_taken(labels, order, "labels"), controls=controls or {},
+                 groups=_taken(groups, order, "groups"), weights=_weights(weights, order), adverse=adverse, threshold=threshold,
+                 seed=seed, draws=draws, k=k, tolerance=tolerance)  # fmt: skip
+    if audit_only is not None:
+        if len(audit_only) != len(case):
+            raise InputError(
+                f"audit_only should have a row for each of the {len(case)} inputs; it has {len(audit_only)}."
+            )
+        audit_only = audit_only.iloc[order].reset_index(drop=True)
+    found_slices = find_slices(case, audit_only, slices)
+    seconds = {"answers": time.perf_counter() - started}
+
+    missing: list[tuple[str, str]] = []
+    if case.labels is None:
+        missing.append(("performance", "no labels were given"))
+    missing += [
+        (f"control {role}", f"not given ({why})") for role, why in USUAL_CONTROLS.items() if role not in case.controls
+    ]
+
+    clock = time.perf_counter()
+    measured = measure_predictions(case)
+    seconds["metrics"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    explained = _explained(case, explanations, explainers, background, max_explained, missing)
+    for method in explained:
+        measured += measure_reasons(case, method)
+        if len(method.units) < 2:
+            missing.append((f"reasons ({method.method})", "there is only one feature, so nothing to rank"))
+    seconds["reasons"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    if background is None:
+        missing.append(("behaviour", "no background rows were given"))
+    else:
+        drawn = draw_background(background, seed=seed)
+        rows = explained[0].rows if explained else _sample(case, max_explained)
+        measured += measure_masks(case, rows, drawn)
+        if explained:
+            measured += measure_deletion(case, explained[0], drawn)
+    seconds["behaviour"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    main = next(m for m in measured if m.name in {"agreement", "within_tolerance"})
+    sliced = measure_slices(
+        case, main.student, found_slices, metric=main.name, minimum=profile.slice_minimum, level=level
+    )
+    judged = judge(profile, measured, task=case.task, level=level, named=profile.name == "custom")
+    verdict, why = verdict_of(judged, sliced)
+    overlap = int(np.isin(case.inputs.row_ids, list(trained_on)).sum()) if trained_on else 0
+    findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case))
+    results = tuple(_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
+    seconds["verdict"] = time.perf_counter() - clock
+    seconds["total"] = time.perf_counter() - started
+
+    binary = case.task == "binary"
+    adverse_index = case.decision.adverse
+    return Audit(
+        verdict=verdict, verdict_why=why, task=case.task, classes=case.classes, n=len(case),
+        decision={"adverse": case.classes[adverse_index], "adverse_index": adverse_index, "threshold": case.decision.threshold} if binary else None,
+        models=_models(case), metrics=results, slices=tuple(sliced), gates=tuple(judged), findings=tuple(findings),
+        not_assessed=tuple(not_assessed(case.task, measured, sliced, missing)), statement=statement(judged, sliced),
+        reasons=reasons_record(case, explained[0]) if explained else None, calibration=calibration_record(case),
+        profile=profile.name, level=level, seed=seed,
+        overlap={"rows": overlap, "known": True} if trained_on else {"rows": None, "known": False},
+        measured={"seconds": seconds}, columns=_columns(case, measured, main),
+    )  # fmt: skip
+
+
+def _check_options(
+    *, level: float, k: int, optimised: frozenset[str], controls: Mapping[str, Model], max_explained: int
+) -> None:
+    if not 0.5 < level < 1:
+        raise InputError(f"level should lie between 0.5 and 1, like 0.95; got {level}.")
+    if k < 1 or max_explained < 1:
+        raise InputError(f"k and max_explained should be at least 1; got {k} and {max_explained}.")
+    for name in sorted(optimised):
+        if name not in METRICS:
+            raise InputError(f"optimised names an unknown metric {name!r}.{did_you_mean(name, METRICS)}")
+    for role in controls:
+        if role in {"teacher", "student"}:
+            raise InputError(f"A control cannot be called {role!r}; that is one of the two models compared.")
+
+
+def _order(inputs: Table) -> Ints:
+    if len(inputs) == 0:
+        raise InputError("There are no rows to audit.")
+    order = np.argsort(inputs.row_ids, kind="stable")
+    if (np.diff(inputs.row_ids[order]) == 0).any():
+        raise InputError("Row ids must be unique: they say which rows belong together over models and explanations.")
+    return order.astype(np.int64)
+
+
+def _taken(values: NDArray[Any] | None, order: Ints, what: str) -> NDArray[Any] | None:
+    if values is None:
+        return None
+    array = np.asarray(values)
+    if array.shape != order.shape:
+        raise InputError(f"{what} should have shape ({len(order)},), but has {array.shape}.")
+    return array[order]
+
+
+def _weights(weights: Floats | None, order: Ints) -> Floats | None:
+    taken = _taken(weights, order, "weights")
+    if taken is None:
+        return None
+    taken = taken.astype(np.float64)
+    if not np.isfinite(taken).all() or (taken < 0).any() or not taken.sum() > 0:
+        raise InputError("weights must be finite, not negative, and not all zero.")
+    return taken
+
+
+def _case(
+    teacher: Model, student: Model, inputs: Table, *, labels: NDArray[Any] | None, controls: Mapping[str, Model],
+    groups: NDArray[Any] | None, weights: Floats | None, adverse: str | int | None, threshold: float | None, seed: int,
+    draws: int, k: int, tolerance: float | None,
+) -> Case:  # fmt: skip
+    """Query every model once, in the teacher's class order."""
+    classes = tuple(teacher.classes)
+    if len(classes) == 1:
+        raise InputError(
+            f"The teacher {teacher.label!r} has a single class {classes[0]!r}; there is nothing to decide."
+        )
+    task: Task = "regression" if not classes else "binary" if len(classes) == 2 else "multiclass"
+    if tolerance is not None and not (task == "regression" and tolerance > 0):
+        raise InputError("tolerance is a positive number in units of the target, for regression only.")
+    decision = decision_of(classes, adverse, threshold)
+    n = len(inputs)
+    known = known_labels(labels, n, classes)
+    fixed = None if task == "multiclass" else np.full(n, decision.adverse if task == "binary" else 0, dtype=np.int64)
+    first = answers_of(in_order(teacher, classes), inputs, decision=decision, target=fixed)
+    target = first.p.argmax(axis=1).astype(np.int64) if fixed is None else fixed
+    given = dict(controls)
+    if "constant" not in given:
+        says = first.score if first.decisions is None else first.decided.astype(np.float64)
+        base = np.ones(n) if weights is None else weights
+        usable = known if known is not None and base[np.isfinite(known)].sum() > 0 else None
+        given["constant"] = constant_model(usable, says, classes, base)
+    places = [*USUAL_CONTROLS, "constant"]
+    roles = sorted(given, key=lambda role: (places.index(role) if role in places else len(places), role))
+    models = {"teacher": teacher, "student": in_order(student, classes)} | {
+        role: in_order(given[role], classes) for role in roles
+    }
+    answers = {"teacher": first} | {
+        role: answers_of(model, inputs, decision=decision, target=target)
+        for role, model in models.items()
+        if role != "teacher"
+    }
+    resamples = Resamples(n, clusters=groups, weights=weights, draws=draws, seed=seed)
+    stated = tolerance if tolerance is not None else TOLERANCE * float(first.score.std())
+    return Case(task, classes, decision, inputs, known, target, models, answers, resamples, stated, k, seed)
+
+
+def _sample(case: Case, rows: int) -> Ints:
+    """Positions of at most `rows` rows, drawn at random."""
+    chosen = np.random.default_rng(case.seed).permutation(len(case))[:rows]
+    return np.sort(chosen).astype(np.int64)
+
+
+def _explained(
+    case: Case,
+    explanations: Mapping[str, Mapping[str, Explanation]] | None,
+    explainers: Sequence[str],
+    background: Table | None,
+    max_explained: int,
+    missing: list[tuple[str, str]],
+) -> list[Explained]:
+    """The explanations given, or made here when there is a background."""
+    if explanations is None and background is not None and explainers:
+        explanations = dict(_explain(case, name, background, max_explained) for name in explainers)
+    if not explanations:
+        why = "no explanations and no background rows were given" if explainers else "no explainer was asked for"
+        missing.append(("reasons", why))
+        return []
+    matched = [match(case, method, roles) for method, roles in explanations.items()]
+    once = [m.method for m in matched if not {"teacher.repeat", "student.repeat"} <= m.maps.keys()]
+    missing += [(f"repeatability of reasons ({name})", "the models were not explained a second time") for name in once]
+    return matched
+
+
+def _explain(case: Case, name: str, background: Table, rows: int) -> tuple[str, dict[str, Explanation]]:
+    """One method on a sample of rows: every model on one background, teacher and student once more on another."""
+    from distillens.explainers.explain import explain
+
+    positions = _sample(case, rows)
+    inputs, target = case.inputs.take(positions), case.target[positions]
+    shuffled = np.random.default_rng(case.seed).permutation(np.argsort(background.row_ids, kind="stable"))
+    half = len(shuffled) // 2
+    first, second = (
+        (background.take(shuffled[:half]), background.take(shuffled[half:])) if half >= 2 else (background, background)
+    )
+    made = {
+        role: explain(model, inputs, method=name, target=target, background=first, seed=case.seed)
+        for role, model in case.models.items()
+        if role != "constant"
+    }
+    for role in ("teacher", "student"):
+        again = explain(case.models[role], inputs, method=name, target=target, background=second, seed=case.seed + 1)
+        made[f"{role}.repeat"] = again
+    return made["teacher"].method, made
+
+
+def _result(m: Measured, case: Case, *, level: float, optimised: bool) -> MetricResult:
+    estimate = m.student.estimate(level)
+    teacher = None if m.teacher is None else m.teacher.estimate(level)
+    chance = None if m.chance is None else m.chance.estimate(level)
+    repeats = None if m.repeatability is None else {role: q.estimate(level) for role, q in m.repeatability.items()}
+    k = min(case.k, max(len(case.inputs.columns) - 1, 1))
+    text = sentence(
+        m.metric, estimate, teacher=teacher, chance=chance, repeatability=repeats, k=k, tolerance=case.tolerance
+    )
+    relative = None
+    if m.metric.scope == "reasons" and repeats:
+        relative = normalised(
+            estimate.value, None if chance is None else chance.value, tuple(r.value for r in repeats.values())
+        )
+    unit = "value" if m.metric.unit == "log_odds" and case.task == "regression" else m.metric.unit
+    return MetricResult(
+        m.name, m.metric.scope, m.explainer, m.metric.higher_is_better, optimised, unit, text, estimate, teacher, chance, repeats,
+        relative, {role: q.estimate(level) for role, q in m.controls.items()},
+    )  # fmt: skip
+
+
+def _models(case: Case) -> JSON:
+    described = {
+        role: {"label": a.label, "fingerprint": a.fingerprint, "output": a.output} for role, a in case.answers.items()
+    }
+    return {
+        "teacher": described["teacher"],
+        "student": described["student"],
+        "controls": {role: described[role] for role in case.controls},
+    }
+
+
+def _columns(case: Case, measured: Sequence[Measured], main: Measured) -> dict[str, NDArray[Any]]:
+    """The table of rows: what intervals can be recomputed from without the models."""
+    names = np.array(case.classes, dtype=object)
+    columns: dict[str, NDArray[Any]] = {"row_id": case.inputs.row_ids}
+    if case.labels is not None:
+        if case.classes:
+            columns["label"] = np.array(
+                [None if np.isnan(v) else case.classes[int(v)] for v in case.labels], dtype=object
+            )
+        else:
+            columns["label"] = case.labels
+    if case.resamples.weighted:
+        columns["weight"] = case.resamples.base
+    if case.resamples.clusters is not None:
+        columns["group"] = case.resamples.clusters
+    for role, answers in case.answers.items():
+        if answers.decisions is None:
+            columns[f"{role}_score"] = answers.score
+        else:
+            columns[f"{role}_score"] = answers.p[np.arange(len(case)), case.target]
+            columns[f"{role}_decision"] = names[answers.decided]
+    outcomes = main.student.outcomes
+    if outcomes is not None:
+        columns[main.name] = outcomes
+    for m in measured:
+        if m.rows is not None:
+            columns[f"{m.explainer}.{m.name}" if m.explainer else m.name] = m.rows
+    return columns
