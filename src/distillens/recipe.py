@@ -9,160 +9,40 @@ A recipe is data: loading one runs no code and reads no table. What needs the ta
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from distillens.data.builtin import BUILTIN
 from distillens.errors import ArtefactError, RecipeError, UntrustedCodeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
-from distillens.recipe_entries import Entry, build_entry, entry_schemas, read_entry, resolved, sentences, shown
+from distillens.recipe_entries import Entry, build_entry, read_entry, resolved, sentences, shown
+from distillens.recipe_settings import (
+    AuditSettings,
+    Candidates,
+    DataSettings,
+    Part,
+    ReportSettings,
+    SplitSettings,
+    TargetSettings,
+    TaskSettings,
+)
 from distillens.recipe_text import apply_overrides, dump_yaml, join, plain, read_yaml
 from distillens.students.base import STUDENTS, TEACHERS
 
 BUILTIN_RECIPES = Path(__file__).with_name("recipes")
 AUTO_QUERIES = (0, 1, 4)  # query rows per training row that "auto" tries on validation
-LANGUAGES = ("en", "zh")
 
 _STUDENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _FOLDER_NAME = re.compile(r"[^\s.][^/\\<>:\"|?*\x00-\x1f]{0,99}")
 _TAKEN = {"teacher", "twin", "chosen"}
 
 
-def _name(value: Any) -> Any:
-    """Column and class names are text; whole numbers are taken as they are written, anything else would lose something."""
-    if isinstance(value, bool) or value is None:
-        raise ValueError(f"write the name {shown(value)} in quotes, as it stands in the data.")
-    if isinstance(value, float):
-        raise ValueError(f"write the name {shown(value)} in quotes, exactly as it stands in the data.")
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str) and not value:
-        raise ValueError("a name cannot be empty.")
-    return value
-
-
-def _names(value: Any) -> Any:
-    """One name or a list of names."""
-    return [value] if isinstance(value, (str, int, float)) else value
-
-
-Name = Annotated[str, BeforeValidator(_name)]
-Names = Annotated[
-    tuple[Name, ...], Field(strict=False), BeforeValidator(_names)
-]  # a validator in front hides that it was JSON
-Share = Annotated[float, Field(gt=0, lt=1)]
-RoleName = Literal["feature", "weight", "group", "time", "id", "audit_only", "ignore"]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Split(_Part):
-    """At most one of time, group, column. test: share of all rows; validation: share of the others."""
-
-    test: Share | None = None
-    validation: Share | None = None
-    time: Name | None = None
-    test_from: Name | None = None
-    group: Name | None = None
-    column: Name | None = None
-
-    @model_validator(mode="after")
-    def _one_thing(self) -> _Split:
-        kinds = [k for k in ("time", "group", "column") if getattr(self, k) is not None]
-        if len(kinds) > 1:
-            raise ValueError(f"a split goes by one thing, but {' and '.join(kinds)} were given; keep one of them.")
-        if self.test_from is not None and self.time is None:
-            raise ValueError("test_from says from when on rows are test rows, so it needs time: COLUMN beside it.")
-        return self
-
-
-class DataSettings(_Part):
-    """source: a built-in name, a CSV or Parquet file (relative to the recipe), or package.module:function.
-
-    roles: role → columns; None: the built-in data's own. split: as `load_dataset` takes it.
-    """
-
-    source: Annotated[str, Field(min_length=1)] | None = None
-    target: Name | None = None
-    roles: dict[RoleName, Names] | None = None
-    split: dict[str, Any] = {}
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _as_split(cls, value: Any) -> Any:
-        return {} if value is None else value
-
-    @model_validator(mode="after")
-    def _roles_agree(self) -> DataSettings:
-        role_of: dict[str, str] = {} if self.target is None else {self.target: "target"}
-        for role, columns in (self.roles or {}).items():
-            for column in columns:
-                if column in role_of:
-                    other = role_of[column]
-                    both = f"the role {role} twice" if other == role else f"two roles, {other} and {role}"
-                    raise ValueError(f"the column {column!r} has {both}; a column has one.")
-                role_of[column] = role
-        return self
-
-
-class TaskSettings(_Part):
-    """adverse: the class that explanations and slices speak of. threshold: its decided probability, binary only."""
-
-    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
-    adverse: Name | None = None
-    threshold: Share | None = None
-
-
-class _Candidates(_Part):
-    candidates: Annotated[tuple[Annotated[int, Field(ge=0, le=100)], ...], Field(min_length=1)]
-
-
-class TargetSettings(_Part):
-    """queries: rows made up and labelled by the teacher, per training row; auto tries 0, 1 and 4 on validation."""
-
-    origin: Literal["auto", "in_sample", "out_of_fold"] = "auto"
-    folds: Annotated[int, Field(ge=2, le=50)] = 5
-    queries: Literal["auto", "none"] | Annotated[int, Field(ge=0, le=100)] | _Candidates = "auto"
-
-
-class AuditSettings(_Part):
-    """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples."""
-
-    gates: str | dict[str, Any] = "relative"
-    slices: Literal["auto"] | tuple[Name, ...] = "auto"
-    level: Share = 0.95
-    draws: Annotated[int, Field(ge=50, le=100_000)] = 2000
-
-
-class ReportSettings(_Part):
-    """What the passport says beside the numbers, in the author's words."""
-
-    languages: Annotated[tuple[Literal["en", "zh"], ...], Field(min_length=1)] = ("en",)
-    title: str | None = None
-    owner: str | None = None
-    intended_use: str | None = None
-    out_of_scope: str | None = None
-    licence: str | None = None
-
-
-class Recipe(_Part):
+class Recipe(Part):
     """Everything about one run. Make one with `Recipe.load`, which reports all problems as one RecipeError."""
 
     name: str
@@ -170,7 +50,7 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataSettings
     task: TaskSettings = TaskSettings()
-    teacher: dict[str, Any] = {"kind": "boosted_trees"}
+    teacher: dict[str, Any] = Field(default_factory=lambda: {"kind": "boosted_trees"})
     targets: TargetSettings = TargetSettings()
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     chosen: str = "auto"
@@ -197,6 +77,9 @@ class Recipe(_Part):
             raise RecipeError(problems)
         raw = {key: value for key, value in raw.items() if value is not None}  # `targets:` with nothing below it
         raw.setdefault("name", name)
+        report = raw.get("report")
+        own = report.get("title") if isinstance(report, dict) else None
+        raw.setdefault("title", own if isinstance(own, str) and own else raw["name"])
         problems = _entries(raw)
         try:
             recipe = cls.model_validate_json(json.dumps(raw))
@@ -237,7 +120,7 @@ class Recipe(_Part):
         queries = self.targets.queries
         if isinstance(queries, int):
             return (queries,)
-        if isinstance(queries, _Candidates):
+        if isinstance(queries, Candidates):
             return queries.candidates
         return AUTO_QUERIES if queries == "auto" else (0,)
 
@@ -282,7 +165,7 @@ class Recipe(_Part):
             "explain": whole["explain"],
             "audit": whole["audit"],
             "export": whole["export"],
-            "report": {"title": self.title, "chosen": self.chosen, **whole["report"]},
+            "report": {**whole["report"], "title": self.title},
         }
 
     # ── as text ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,59 +180,9 @@ class Recipe(_Part):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """JSON Schema of a recipe, with the options of every built-in family."""
-        from pydantic import TypeAdapter
+        from distillens.recipe_schema import recipe_schema
 
-        from distillens.exporters.base import EXPORTERS
-
-        sets = {"teacher": TEACHERS, "students": STUDENTS, "explain": EXPLAINERS}
-        members = {(place, name): pair for place, known in sets.items() for name, pair in entry_schemas(known).items()}
-        inputs: list[Any] = [((place, name), "validation", adapter) for (place, name), (_, adapter) in members.items()]
-        made, definitions = TypeAdapter.json_schemas(inputs, ref_template="#/$defs/{model}")
-        schema = cls.model_json_schema()
-        defs = schema.setdefault("$defs", {}) | definitions.get("$defs", {})
-
-        def one_of(place: str) -> dict[str, Any]:
-            options = []
-            for (where, name), _ in members.items():
-                if where == place:
-                    found: dict[str, Any] = made[(place, name), "validation"]  # type: ignore[index]
-                    body = copy.deepcopy(defs[found["$ref"].rpartition("/")[2]] if "$ref" in found else found)
-                    body["properties"] = {"kind": {"const": name}} | body.get("properties", {})
-                    options.append(
-                        body
-                        | {
-                            "title": name,
-                            "required": ["kind", *body.get("required", ())],
-                            "additionalProperties": False,
-                        }
-                    )
-            options.append(
-                {
-                    "type": "object",
-                    "title": "code",
-                    "properties": {"kind": {"type": "string", "pattern": ":"}},
-                    "required": ["kind"],
-                }
-            )
-            return {"oneOf": options}
-
-        properties = schema["properties"]
-        properties["students"] |= {"additionalProperties": one_of("students")}
-        properties["teacher"] |= one_of("teacher")
-        properties["teacher"]["oneOf"].append(
-            {
-                "type": "object",
-                "properties": {"use": {"type": "string"}},
-                "required": ["use"],
-                "additionalProperties": False,
-            }
-        )
-        properties["teacher"].pop("additionalProperties", None)
-        properties["explain"] |= {"items": one_of("explain")}
-        properties["export"] |= {"items": {"enum": sorted(EXPORTERS)}}
-        schema["$defs"] = defs
-        schema["required"] = [key for key in schema["required"] if key != "name"]  # the file's name when it is left out
-        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+        return recipe_schema(cls)
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -420,6 +253,15 @@ def _entries(raw: dict[str, Any]) -> list[str]:
     data = raw.get("data")
     if isinstance(data, dict):
         problems += _data(data)
+        source, task = data.get("source"), raw.setdefault("task", {})
+        known = BUILTIN.get(source) if isinstance(source, str) else None
+        if (
+            known is not None
+            and known.adverse is not None
+            and data.get("target") == known.target
+            and isinstance(task, dict)
+        ):
+            task["adverse"] = known.adverse if task.get("adverse") is None else task["adverse"]
     return problems
 
 
@@ -438,10 +280,10 @@ def _data(data: Entry) -> list[str]:
     problems: list[str] = []
     if isinstance(data.get("split"), dict):
         try:
-            split = _Split.model_validate_json(json.dumps(data["split"])).model_dump(exclude_none=True)
+            split = SplitSettings.model_validate_json(json.dumps(data["split"])).model_dump(exclude_none=True)
             data["split"] = ({} if "column" in split else {"test": 0.3, "validation": 0.3}) | split
         except ValidationError as error:
-            problems = sentences(error, data["split"], _Split, path="data.split")
+            problems = sentences(error, data["split"], SplitSettings, path="data.split")
     elif data.get("split") is None:
         data["split"] = {"test": 0.3, "validation": 0.3}
     source = data.get("source")

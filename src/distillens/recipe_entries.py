@@ -50,12 +50,8 @@ def sentences(error: ValidationError, raw: Any, root: type, *, path: str = "") -
     for found in error.errors(include_url=False, include_context=True):
         steps, here = [], raw
         for step in found["loc"]:
-            inside = (
-                isinstance(here, Mapping)
-                and step in here
-                or isinstance(here, list)
-                and isinstance(step, int)
-                and step < len(here)
+            inside = (isinstance(here, Mapping) and step in here) or (
+                isinstance(here, list) and isinstance(step, int) and step < len(here)
             )
             if not inside:  # the name of a member of a union, or of a key that is missing
                 continue
@@ -71,8 +67,8 @@ def sentences(error: ValidationError, raw: Any, root: type, *, path: str = "") -
     written = []
     for place, many in places.items():
         found, steps, here = many[0]
-        if found["type"] in _COUNTED and any(other.startswith(place + ".") for other in places):
-            continue  # an entry that failed does not count as one, and is reported itself
+        if any(other.startswith(place + ".") for other in places):
+            continue  # what is wrong lies deeper, and is reported there
         if found["type"] in {"missing", "missing_argument"}:
             written.append(f"{place}: this key is required.")
         elif found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:

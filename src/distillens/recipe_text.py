@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,8 +44,8 @@ class _Refused(yaml.YAMLError):
 class _Loader(yaml.SafeLoader):
     """Plain values only."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own way; filled below, once)
-    yaml_constructors: dict[str, Any] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML keeps them on the class; filled below, once)
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -61,23 +61,23 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(f"expected a mapping here, not a {node.id}", node.start_mark)
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key: Any = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key: Any = self.construct_object(key_node, deep=True)
             if isinstance(key, int) and not isinstance(key, bool):
                 key = str(key)
             if not isinstance(key, str):
                 raise _Refused(f"the key {key!r} is not text; put it in quotes", key_node.start_mark)
             if key in found:
                 raise _Refused(f"the key {key!r} appears twice; keep one of the two", key_node.start_mark)
-            found[key] = self.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+            found[key] = self.construct_object(value_node, deep=True)
         return found
 
     def sequence(self, node: Any) -> list[Any]:
         if not isinstance(node, yaml.SequenceNode):
             raise _Refused(f"expected a list here, not a {node.id}", node.start_mark)
-        return [self.construct_object(item, deep=True) for item in node.value]  # type: ignore[no-untyped-call]
+        return [self.construct_object(item, deep=True) for item in node.value]
 
     def number(self, node: Any) -> int | float:
-        text = self.construct_scalar(node)  # type: ignore[no-untyped-call]
+        text = self.construct_scalar(node)
         try:
             return (
                 int(text)
@@ -87,11 +87,14 @@ class _Loader(yaml.SafeLoader):
         except ValueError:
             raise _Refused(f"{text[:40]!r} is not a number that can be read", node.start_mark) from None
 
+    def text(self, node: Any) -> str:
+        return str(self.construct_scalar(node))
+
     def truth(self, node: Any) -> bool:
-        return str(self.construct_scalar(node)).lower() == "true"  # type: ignore[no-untyped-call]
+        return str(self.construct_scalar(node)).lower() == "true"
 
     def nothing(self, node: Any) -> None:
-        self.construct_scalar(node)  # type: ignore[no-untyped-call]
+        self.construct_scalar(node)
 
     def refuse(self, node: Any) -> None:
         tag = str(node.tag).replace(_TAG, "!!")
@@ -106,7 +109,7 @@ _Loader.add_constructor(_TAG + "null", _Loader.nothing)
 _Loader.add_constructor(_TAG + "bool", _Loader.truth)
 _Loader.add_constructor(_TAG + "int", _Loader.number)
 _Loader.add_constructor(_TAG + "float", _Loader.number)
-_Loader.add_constructor(_TAG + "str", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor(_TAG + "str", _Loader.text)
 _Loader.add_constructor(_TAG + "map", _Loader.mapping)
 _Loader.add_constructor(_TAG + "seq", _Loader.sequence)
 _Loader.add_constructor(None, _Loader.refuse)
@@ -115,7 +118,7 @@ _Loader.add_constructor(None, _Loader.refuse)
 class _Dumper(yaml.SafeDumper):
     """Quotes whatever YAML 1.1 or 1.2 readers would take for anything but text."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (the name is PyYAML's)
         return True
 
 
@@ -128,9 +131,9 @@ def parse_yaml(text: str, *, what: str) -> Any:
     try:
         loader = _Loader(text)
         try:
-            return loader.get_single_data()  # type: ignore[no-untyped-call]
+            return loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except RecursionError:
         raise RecipeError(f"{what}: it is nested too deeply for a recipe.") from None
     except yaml.YAMLError as error:

@@ -1,0 +1,272 @@
+"""The command line: `distillens run | init | check | report | list`.
+
+Exit codes: 0 pass, 1 fail, 4 review (1 with --strict), 2 bad input, 3 something inside went wrong, 130 interrupted.
+Results go to standard output, progress and errors to standard error. An error is one sentence; --debug adds the traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distillens import __version__
+from distillens.errors import DistillensError, RecipeError
+
+EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
+
+app = typer.Typer(
+    name="distillens",
+    help="Distil a model into one small or readable enough to ship, and show whether it still decides for the same reasons.",
+    epilog="Start with: distillens run breast-cancer",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, e.g. students.tree.max_leaves=8; may be repeated.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Use this seed instead of the recipe's.", min=0, max=2**32 - 1)]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write (default: runs/NAME).", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder; what changed is worked anew.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error and the warnings of libraries.")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow package.module:Name in the recipe to run.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a built-in recipe (distillens list recipes).", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"distillens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+    del version
+
+
+@app.command()
+def run(
+    recipe: RecipeName, changes: Set = None, out: Out = None, seed: Seed = None, resume: Resume = False, quiet: Quiet = False,
+    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 4 when the verdict is review.")] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 when the run completes, whatever the verdict.")] = False,
+) -> int:  # fmt: skip
+    """Run a recipe from data to passport."""
+    from distillens.pipeline import run as run_pipeline
+    from distillens.progress import listening
+    from distillens.recipe import Recipe
+    from distillens.recipe_check import untrusted
+    from distillens.terminal import Lines, show_verdict, verdict_line
+    from distillens.terminal import Quiet as Unseen
+
+    loaded = Recipe.load(recipe, overrides=changes or ())
+    if not trust_code and (problems := untrusted(loaded)):
+        raise RecipeError(problems)
+    lines = Lines()
+    silent = quiet or as_json
+    with contextlib.ExitStack() as stack:
+        stack.callback(lines.close)
+        stack.enter_context(listening(Unseen() if silent else lines))
+        done = run_pipeline(loaded, out=out, seed=seed, resume=resume, trust_code=trust_code, observer=Unseen() if silent else lines)
+    if as_json:
+        _print_json(done.passport)
+    elif quiet:
+        typer.echo(verdict_line(done))
+    else:
+        show_verdict(done)
+    if exit_zero:
+        return 0
+    return 1 if strict and done.verdict != "pass" else EXIT_CODES[done.verdict]
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file.", show_default=False)],
+    target: Annotated[str, typer.Option("--target", metavar="COL", help="The column to predict.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the recipe if it exists.")] = False,
+    quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
+) -> int:  # fmt: skip
+    """Look at a table and write a commented recipe for it."""
+    from distillens.recipe_sketch import write_recipe
+
+    written = write_recipe(data, target, out=out, force=force)
+    if as_json:
+        _print_json({"recipe": str(out), "task": written.task, "rows": written.rows, "adverse": written.adverse})
+    elif quiet:
+        typer.echo(str(out))
+    else:
+        from distillens.terminal import clean
+
+        typer.echo(f"Wrote {out}: {written.rows:,} rows, {written.task}, target {clean(written.target)}. Read it, then:")
+        typer.echo(f"  distillens check {_shell(out)}")
+        typer.echo(f"  distillens run {_shell(out)}")
+    return 0
+
+
+@app.command()
+def check(
+    recipe: RecipeName, changes: Set = None, out: Out = None, seed: Seed = None, resume: Resume = False, quiet: Quiet = False,
+    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
+) -> int:  # fmt: skip
+    """Check a recipe, its data and its surroundings without training."""
+    from distillens.recipe_check import check as check_recipe
+
+    overrides = list(changes or ()) + ([] if seed is None else [f"seed={seed}"])
+    checked = check_recipe(recipe, overrides=overrides, out=out, resume=resume, trust_code=trust_code)
+    if as_json:
+        _print_json(checked.to_json())
+        return 2 if checked.problems else 0
+    if checked.problems:
+        raise RecipeError(checked.problems)
+    if quiet:
+        return 0
+    from distillens.terminal import clean, duration, print_pairs
+
+    print_pairs(list(checked.lines.items()))
+    if checked.cost is not None:
+        cost = checked.cost
+        print_pairs([("takes about", f"{duration(cost.seconds)} on two cores · {cost.fits} fits · of that {duration(cost.controls)} for the controls")])
+    for warning in checked.warnings:
+        typer.echo(f"warning: {clean(warning)}", err=True)
+    typer.echo(f"The recipe can be run: distillens run {_shell(recipe)}")
+    return 0
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
+) -> int:  # fmt: skip
+    """Write the passport of a run again, from its folder alone."""
+    from distillens.recipe_text import read_yaml
+    from distillens.report.passport import write_passport
+    from distillens.run import Run
+    from distillens.terminal import show_verdict, verdict_line
+
+    done = Run.open(directory)
+    recipe = read_yaml(directory / "recipe.yaml")
+    languages = (recipe.get("report") or {}).get("languages") if isinstance(recipe, dict) else None
+    with done.locked():
+        write_passport(directory, languages=tuple(languages or ("en",)))
+    if as_json:
+        _print_json(done.passport)
+    elif quiet:
+        typer.echo(verdict_line(done))
+    else:
+        show_verdict(done)
+    return 0
+
+
+@app.command("list")
+def list_members(
+    kind: Annotated[str, typer.Argument(metavar="WHAT", help="students, teachers, objectives, explainers, metrics, recipes, exporters, gates or data.", show_default=False)],
+    quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
+) -> int:  # fmt: skip
+    """List what a recipe can name."""
+    from distillens.listing import list_of
+
+    items = list_of(kind)
+    if as_json:
+        _print_json({"kind": kind, "items": [{"name": name, "text": text} for name, text in items]})
+    elif quiet:
+        for name, _ in items:
+            typer.echo(name)
+    else:
+        from distillens.terminal import print_pairs
+
+        print_pairs(items)
+    return 0
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def _shell(path: Path | str) -> str:
+    from shlex import quote
+
+    return quote(str(path))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code. Errors become one sentence on standard error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        with _library_warnings(shown=debug):
+            result = typer.main.get_command(app)(args=arguments, prog_name="distillens", standalone_mode=False)
+            sys.stdout.flush()
+            return int(result or 0)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing finished is lost, --resume continues.", 130)
+    except BrokenPipeError:  # the reader of a pipe (head, less) has left
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except DistillensError as error:
+        return _fail(str(error), error.exit_code, debug=debug)
+    except Exception as error:  # the last resort: one sentence instead of a page of internals
+        if _is_usage(error):
+            return _usage(error)
+        text = " ".join(str(error).split())
+        advice = "please report it with the traceback above" if debug else "run again with --debug to see where"
+        return _fail(f"something inside distillens went wrong ({type(error).__name__}{': ' + text if text else ''}); {advice}.", 3, debug=debug)
+
+
+def _is_usage(error: Exception) -> bool:
+    """Whether the argument parser raised it: Typer brings its own copy of Click or uses an installed one."""
+    return hasattr(error, "exit_code") and (hasattr(error, "format_message") or type(error).__name__ in {"Abort", "Exit"})
+
+
+def _usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stdout.write(error.format_message() + "\n")
+        return 0
+    text = error.format_message() if hasattr(error, "format_message") else "stopped"
+    return _fail(" ".join(text.split()) + " See: distillens --help", 2)
+
+
+def _fail(text: str, code: int, *, debug: bool = False) -> int:
+    from distillens.terminal import clean
+
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    lines = [clean(line) for line in text.splitlines()]
+    sys.stderr.write("error: " + "\n".join(lines) + "\n")
+    return code
+
+
+@contextlib.contextmanager
+def _library_warnings(*, shown: bool) -> Iterator[None]:
+    """Warnings of libraries speak to programmers; they are shown with --debug. Those of distillens always are."""
+    from distillens.errors import DistillensWarning
+
+    with warnings.catch_warnings():
+        if not shown:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", DistillensWarning)
+            warnings.showwarning = _one_sentence
+        yield
+
+
+def _one_sentence(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
+    del category, filename, lineno, file, line
+    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

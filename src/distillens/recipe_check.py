@@ -1,0 +1,291 @@
+"""Everything that can be found out about a run without training: `distillens check`.
+
+The recipe, the data and what both say about each other, optional packages, the place to write to, and what it will cost.
+Problems are collected, not raised one by one. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillens.errors import DistillensWarning, InputError, RecipeError, did_you_mean
+from distillens.recipe import Recipe
+from distillens.recipe_cost import Cost, estimate_cost
+from distillens.recipe_text import join
+from distillens.run import stage_seed
+
+if TYPE_CHECKING:
+    from distillens.data.base import Dataset
+
+NEEDED_SPACE = 200_000_000  # bytes a run may write, with room for temporary files
+PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
+            "onnx": ("onnx", "onnxruntime")}  # fmt: skip
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
+
+
+@dataclass
+class Checked:
+    """What a check found. problems keep a run from starting; warnings do not. lines: what the run would use, by topic."""
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lines: dict[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        cost = None if self.cost is None else self.cost.to_json()
+        return {
+            "recipe": self.name,
+            "ok": not self.problems,
+            "problems": self.problems,
+            "warnings": self.warnings,
+            "found": self.lines,
+            "estimate": cost,
+        }
+
+
+def check(
+    source: str | Path | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    trust_code: bool = False,
+) -> Checked:
+    """Look at a recipe, its data and its surroundings; never raises for what a user may have got wrong."""
+    checked = Checked(str(source) if isinstance(source, (str, Path)) else "run")
+    try:
+        recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides=overrides)
+    except RecipeError as error:
+        checked.problems += error.problems
+        return checked
+    checked.name = recipe.name
+    checked.problems += untrusted(recipe) if not trust_code else []
+    dataset = _data(recipe, checked, trust_code=trust_code)
+    _packages(recipe, checked)
+    _place(Path(out) if out is not None else Path("runs") / recipe.name, checked, resume=resume)
+    _describe(recipe, checked)
+    if dataset is not None:
+        for problem in _together(recipe, dataset, checked, trust_code=trust_code):
+            checked.problems.append(problem)
+        checked.cost = estimate_cost(recipe, dataset)
+    return checked
+
+
+def untrusted(recipe: Recipe) -> list[str]:
+    """Every place where the recipe names code, for people who did not say that they trust it."""
+    places = {join("students", name): entry.get("kind") for name, entry in recipe.students.items()}
+    places |= {f"explain.{i}": entry.get("kind") for i, entry in enumerate(recipe.explain)}
+    places |= {f"export.{i}": name for i, name in enumerate(recipe.export)}
+    places |= {"teacher": recipe.teacher.get("use") or recipe.teacher.get("kind")}
+    if recipe.data.source is not None and recipe.data_path() is None:
+        places |= {"data.source": recipe.data.source}
+    return [f"{place}: {name} would run code that is not part of distillens; pass --trust-code if you trust it."
+            for place, name in places.items() if ":" in str(name)]  # fmt: skip
+
+
+# ── the data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | None:
+    from distillens.data.load import load_dataset
+    from distillens.data.read import open_source
+    from distillens.pipeline import decide
+
+    settings = recipe.data
+    if settings.source is None:
+        checked.problems.append("data.source: this key is required; it names built-in data or a CSV or Parquet file.")
+        return None
+    if ":" in settings.source and recipe.data_path() is None and not trust_code:
+        return None
+    with _heard(checked):
+        try:
+            frame = open_source(settings.source, base_dir=recipe.base_dir, trust_code=trust_code).frame
+        except InputError as error:
+            checked.problems.append(f"data.source: {error}")
+            return None
+        missing = [f"{place}: there is no column {name!r} in the data.{did_you_mean(name, frame.columns)}"
+                   for place, name in _columns_named(recipe) if name not in frame.columns]  # fmt: skip
+        checked.problems += missing
+        if missing:
+            return None
+        try:
+            dataset = load_dataset(
+                source=frame, target=settings.target, roles=settings.roles, split=settings.split, task=recipe.task.kind,
+                name=recipe.name, seed=stage_seed(recipe.seed, "data"),
+            )  # fmt: skip
+        except InputError as error:
+            checked.problems.append(f"data: {error}")
+            return None
+    try:
+        decide(dataset, adverse=recipe.task.adverse, threshold=recipe.task.threshold)
+    except RecipeError as error:
+        checked.problems += error.problems
+    if len(dataset.classes) != 2 and recipe.task.threshold is not None:
+        checked.problems.append(f"task.threshold: this is a {dataset.task} task, which has no threshold; remove it.")
+    checked.warnings += [f.text for f in dataset.findings if f.severity == "warning"]
+    sizes = " / ".join(f"{part} {len(getattr(dataset, part)):,}" for part in ("train", "validation", "test"))
+    total = sum(len(getattr(dataset, part)) for part in ("train", "validation", "test"))
+    task = (
+        f"{dataset.task}: {', '.join(dataset.classes[:6])}{', …' if len(dataset.classes) > 6 else ''}"
+        if dataset.classes
+        else "regression"
+    )
+    checked.lines["data"] = f"{total:,} rows · {len(dataset.columns)} features · {sizes}"
+    checked.lines["task"] = f"{task} (target {dataset.target})"
+    return dataset
+
+
+def _columns_named(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Every column that the recipe names outside models: where, and its name."""
+    if recipe.data.target is not None:
+        yield "data.target", recipe.data.target
+    for role, columns in (recipe.data.roles or {}).items():
+        for column in columns:
+            yield f"data.roles.{role}", column
+    for key in ("time", "group", "column"):
+        if key in recipe.data.split:
+            yield f"data.split.{key}", recipe.data.split[key]
+    if recipe.audit.slices != "auto":
+        for i, column in enumerate(recipe.audit.slices):
+            yield f"audit.slices.{i}", column
+
+
+# ── recipe and data together ────────────────────────────────────────────────────────────────────────────────────────────
+def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code: bool) -> Iterator[str]:
+    """What each family and explainer says about these data."""
+    for path, entry in _families(recipe):
+        yield from _monotone(path, entry, dataset)
+    try:
+        students = {name: recipe.build_student(name, trust_code=trust_code) for name in recipe.students}
+        explainers = recipe.build_explainers(trust_code=trust_code)
+    except InputError:  # code that nobody trusts, reported before
+        return
+    for name, student in students.items():
+        if hasattr(student, "objectives_for"):
+            try:
+                student.objectives_for(dataset.classes)
+            except InputError as error:
+                yield f"students.{name}: {error}"
+    for position, (kind, explainer) in enumerate(explainers.items()):
+        yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)
+
+
+def _families(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield "teacher", recipe.teacher
+    for name, entry in recipe.students.items():
+        yield join("students", name), entry
+
+
+def _monotone(path: str, entry: Mapping[str, Any], dataset: Dataset) -> Iterator[str]:
+    wanted = {feature: sign for feature, sign in (entry.get("monotone") or {}).items() if sign}
+    columns = {column.name: column for column in dataset.columns}
+    for feature in wanted:
+        place = join(join(path, "monotone"), feature)
+        if feature not in columns:
+            role = dataset.roles.get(feature)
+            why = (
+                f" It is a column with the role {role}, which no model sees."
+                if role
+                else did_you_mean(feature, columns)
+            )
+            yield f"{place}: there is no feature {feature!r}.{why}"
+        elif columns[feature].kind == "categorical":
+            yield f"{place}: the feature is categorical: it has no order, so no model can rise or fall with it."
+    if wanted and len(dataset.classes) > 2:
+        yield f"{join(path, 'monotone')}: with more than two classes there is no single direction; remove it."
+
+
+def _explainer(path: str, kind: str, explainer: Any, dataset: Dataset, checked: Checked) -> Iterator[str]:
+    from distillens.explainers.units import units_of
+
+    try:
+        units = len(units_of(dataset.columns, getattr(explainer, "groups", None)))
+    except InputError as error:
+        yield f"{path}.groups: {error}"
+        return
+    budget = getattr(explainer, "budget", None)
+    if not isinstance(budget, int):
+        return
+    exact = 2**units - 2 <= budget
+    if kind.startswith("exact_shapley") and not exact:
+        yield (f"{path}.budget: exact Shapley values of {units} features take {2**units - 2:,} coalitions, more than the budget of {budget:,}; "
+               "group features, raise the budget or use kernel_shap.")  # fmt: skip
+    elif not exact and budget < 10 * units:
+        checked.warnings.append(
+            f"{path}.budget: {budget:,} coalitions for {units} features are fewer than 10 per feature and give unstable attributions; use {10 * units:,}."
+        )
+
+
+# ── surroundings ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _packages(recipe: Recipe, checked: Checked) -> None:
+    wanted: dict[str, str] = {}
+    for place, kind in [(path, str(entry.get("kind"))) for path, entry in _families(recipe)] + [
+        ("export", name) for name in recipe.export
+    ]:
+        for package in PACKAGES.get(kind, ()):
+            wanted.setdefault(package, f"{place} ({kind})")
+    for package, place in wanted.items():
+        if find_spec(package) is None:
+            name = DISTRIBUTIONS.get(package, package)
+            checked.problems.append(f"{place} needs the package {name}, which is not installed: pip install {name}")
+
+
+def _place(out: Path, checked: Checked, *, resume: bool) -> None:
+    try:
+        place = next(p for p in (out.absolute(), *out.absolute().parents) if os.path.lexists(p))
+        if not place.is_dir():
+            what = f"{out} is a file" if place == out.absolute() else f"{place} is a file and {out} would lie below it"
+            checked.problems.append(f"--out: {what}; name a folder.")
+            return
+        if not os.access(place, os.W_OK | os.X_OK):
+            checked.problems.append(f"--out: {place} cannot be written to; choose another place.")
+            return
+        if place == out.absolute():
+            entries = {entry.name for entry in out.iterdir()} - {"lock", ".work"}
+            if "manifest.json" in entries and not resume:
+                checked.warnings.append(
+                    f"{out} already holds a run; --resume goes on with it, --out chooses another place."
+                )
+            elif entries and "manifest.json" not in entries:
+                checked.problems.append(f"--out: {out} is not empty and not a run; choose another place.")
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        checked.problems.append(f"--out: {out} cannot be used: {error.strerror or error}.")
+        return
+    if free < NEEDED_SPACE:
+        checked.problems.append(
+            f"--out: only {free / 1e6:,.0f} MB are free on the disk of {place}; a run may need {NEEDED_SPACE / 1e6:,.0f} MB."
+        )
+    checked.lines["writes to"] = f"{out} ({free / 1e9:,.0f} GB free)"
+
+
+def _describe(recipe: Recipe, checked: Checked) -> None:
+    checked.lines["teacher"] = recipe.teacher_kind()
+    checked.lines["students"] = " · ".join(f"{name} ({entry.get('kind')})" for name, entry in recipe.students.items())
+    checked.lines["explain"] = (
+        " · ".join(f"{entry.get('kind')} of {entry.get('rows', 'all')} rows" for entry in recipe.explain) or "nothing"
+    )
+    checked.lines["gates"] = (
+        recipe.audit.gates if isinstance(recipe.audit.gates, str) else ", ".join(recipe.audit.gates)
+    )
+
+
+@contextlib.contextmanager
+def _heard(checked: Checked) -> Iterator[None]:
+    """Collects the warnings of distillens and passes everyone else's on."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DistillensWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, DistillensWarning):
+            checked.warnings.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

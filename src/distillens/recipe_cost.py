@@ -1,0 +1,108 @@
+"""How long a run will take, and how much of that the controls cost: a rough count of fits and of model answers.
+
+The constants were measured on two cores of an ordinary server; other machines differ by a factor of two or so, and early
+stopping by another. People need the order of magnitude before they start, not a promise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distillens.data.base import Dataset
+    from distillens.recipe import Recipe
+
+START = 6.0  # seconds: importing torch, scikit-learn and the exporters
+AUDIT = 4.0  # seconds per audited model: resampling, slices, figures
+ROWS_PER_SECOND = {
+    "network": 1.5e6,
+    "linear": 2.5e6,
+    "tree": 2.5e6,
+    "additive": 1.2e6,
+    "boosted_trees": 1.5e5,
+}  # model answers
+OTHER_ROWS = 1.0e5
+TYPICAL_EPOCHS = 80  # at which early stopping tends to end
+
+
+@dataclass(frozen=True)
+class Cost:
+    """seconds: of the whole run. controls: the part of them that `controls: none` would save. fits: models to be fitted."""
+
+    seconds: float
+    controls: float
+    fits: int
+    by_stage: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"seconds": round(self.seconds), "controls_seconds": round(self.controls), "fits": self.fits,
+                "by_stage": {name: round(value, 1) for name, value in self.by_stage.items()}}  # fmt: skip
+
+
+def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
+    """Count the fits and the answers that a recipe asks for."""
+    n, features, classes = len(dataset.train), len(dataset.columns), max(2, len(dataset.classes))
+    with_controls = recipe.controls != "none"
+    refitted = "use" not in recipe.teacher
+    teacher = fit_seconds(recipe.teacher, n, features, classes)
+    folds = recipe.targets.folds if recipe.targets.origin != "in_sample" else 0
+    stages = {"start": START, "teacher": teacher, "targets": folds * teacher}
+    controls, fits = 0.0, 1 + folds
+    if with_controls and refitted:
+        stages["twin"] = teacher
+        controls, fits = controls + teacher, fits + 1
+    explained = [(str(recipe.teacher.get("kind")), 2)] + (
+        [(str(recipe.teacher.get("kind")), 1)] if with_controls and refitted else []
+    )
+    controls_explained = explained[1:]
+    for name, entry in recipe.students.items():
+        sizes = [n * (1 + per_row) for per_row in sorted(set(recipe.query_candidates()))]
+        fitted = [fit_seconds(entry, size, features, classes) for size in sizes]
+        stages[f"students/{name}"] = sum(fitted) + fitted[-1]  # and once more with the teacher's answers permuted
+        fits += len(sizes) + 1
+        copies = 2
+        if with_controls:
+            undistilled = fit_seconds(entry, n, features, classes) + (fitted[-1] if recipe.controls == "full" else 0.0)
+            stages[f"controls/{name}"] = undistilled
+            controls, fits = controls + undistilled, fits + (2 if recipe.controls == "full" else 1)
+            controls_explained.append((str(entry.get("kind")), 1))
+            explained.append((str(entry.get("kind")), 1))
+        copies += 1 + (1 if recipe.export else 0)  # the random teacher's student, and the exported file
+        explained.append((str(entry.get("kind")), copies))
+    stages["explain"] = sum(explain_seconds(recipe, kind, features) * count for kind, count in explained)
+    controls += sum(explain_seconds(recipe, kind, features) * count for kind, count in controls_explained)
+    stages["audit"] = AUDIT * len(recipe.students) * (2 if recipe.export else 1)
+    return Cost(sum(stages.values()), controls, fits, stages)
+
+
+def fit_seconds(entry: Mapping[str, Any], n: int, features: int, classes: int) -> float:
+    """Seconds for one fit of a family on n rows."""
+    kind = entry.get("kind")
+    models = classes if classes > 2 else 1
+    if kind == "network":
+        widths = [features, *entry["model"]["hidden"], classes]
+        weights = sum(a * b for a, b in itertools.pairwise(widths))
+        batch = entry["batch_size"] if isinstance(entry["batch_size"], int) else min(512, max(32, n / 8))
+        steps = min(entry["epochs"], TYPICAL_EPOCHS) * math.ceil(n / batch)
+        return float(steps * (8e-4 + 6 * weights * batch / 2e10))
+    if kind == "additive":
+        return float(models * entry["outer_bags"] * (0.25 + 4e-6 * n * features + 0.05 * entry["interactions"]))
+    if kind == "boosted_trees":
+        grid = 8 if entry["tune"] else 1
+        return float(grid * models * entry["max_rounds"] / 2 * (1.2e-3 + 6e-9 * n * features))
+    return 0.02 + 2e-7 * n * features * models
+
+
+def explain_seconds(recipe: Recipe, kind: str, features: int) -> float:
+    """Seconds to explain one model once with every explainer of the recipe."""
+    total = 0.0
+    for entry in recipe.explain:
+        rows, background = entry.get("rows", 100), (entry.get("background") or {}).get("rows", 100)
+        masks = min(entry.get("budget") or 1, 2 ** min(features, 60))
+        answers = rows if entry.get("kind") == "intrinsic" else rows * masks * background
+        total += answers / ROWS_PER_SECOND.get(kind, OTHER_ROWS)
+    return total

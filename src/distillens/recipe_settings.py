@@ -1,0 +1,135 @@
+"""The parts of a recipe whose keys are fixed, as typed models: data, task, targets, audit, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from distillens.recipe_entries import shown
+
+
+def _name(value: Any) -> Any:
+    """Column and class names are text; whole numbers are taken as they are written, anything else would lose something."""
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"write the name {shown(value)} in quotes, as it stands in the data.")
+    if isinstance(value, float):
+        raise ValueError(f"write the name {shown(value)} in quotes, exactly as it stands in the data.")
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str) and not value:
+        raise ValueError("a name cannot be empty.")
+    return value
+
+
+def _names(value: Any) -> Any:
+    """One name or a list of names."""
+    return [value] if isinstance(value, (str, int, float)) else value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Names = Annotated[
+    tuple[Name, ...], Field(strict=False), BeforeValidator(_names)
+]  # a validator in front hides that it was JSON
+Share = Annotated[float, Field(gt=0, lt=1)]
+RoleName = Literal["feature", "weight", "group", "time", "id", "audit_only", "ignore"]
+if TYPE_CHECKING:
+    Roles = dict[str, tuple[str, ...]]
+else:
+    Roles = dict[RoleName, Names]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SplitSettings(Part):
+    """At most one of time, group, column. test: share of all rows; validation: share of the others."""
+
+    test: Share | None = None
+    validation: Share | None = None
+    time: Name | None = None
+    test_from: Name | None = None
+    group: Name | None = None
+    column: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> SplitSettings:
+        kinds = [k for k in ("time", "group", "column") if getattr(self, k) is not None]
+        if len(kinds) > 1:
+            raise ValueError(f"a split goes by one thing, but {' and '.join(kinds)} were given; keep one of them.")
+        if self.test_from is not None and self.time is None:
+            raise ValueError("test_from says from when on rows are test rows, so it needs time: COLUMN beside it.")
+        return self
+
+
+class DataSettings(Part):
+    """source: a built-in name, a CSV or Parquet file (relative to the recipe), or package.module:function.
+
+    roles: role → columns; None: the built-in data's own. split: as `load_dataset` takes it.
+    """
+
+    source: Annotated[str, Field(min_length=1)] | None = None
+    target: Name | None = None
+    roles: Roles | None = None
+    split: dict[str, Any] = {}
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _as_split(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _roles_agree(self) -> DataSettings:
+        role_of: dict[str, str] = {} if self.target is None else {self.target: "target"}
+        for role, columns in (self.roles or {}).items():
+            for column in columns:
+                if column in role_of:
+                    other = role_of[column]
+                    both = f"the role {role} twice" if other == role else f"two roles, {other} and {role}"
+                    raise ValueError(f"the column {column!r} has {both}; a column has one.")
+                role_of[column] = role
+        return self
+
+
+class TaskSettings(Part):
+    """adverse: the class that explanations and slices speak of. threshold: its decided probability, binary only."""
+
+    kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    adverse: Name | None = None
+    threshold: Share | None = None
+
+
+class Candidates(Part):
+    candidates: Annotated[tuple[Annotated[int, Field(ge=0, le=100)], ...], Field(min_length=1)]
+
+
+class TargetSettings(Part):
+    """queries: rows made up and labelled by the teacher, per training row; auto tries 0, 1 and 4 on validation."""
+
+    origin: Literal["auto", "in_sample", "out_of_fold"] = "auto"
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    queries: Literal["auto", "none"] | Annotated[int, Field(ge=0, le=100)] | Candidates = "auto"
+
+
+class AuditSettings(Part):
+    """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples."""
+
+    gates: str | dict[str, Any] = "relative"
+    slices: Literal["auto"] | tuple[Name, ...] = "auto"
+    level: Share = 0.95
+    draws: Annotated[int, Field(ge=50, le=100_000)] = 2000
+
+
+class ReportSettings(Part):
+    """What the passport says beside the numbers, in the author's words. acceptable: why what was lost may be lost."""
+
+    languages: Annotated[tuple[Literal["en", "zh"], ...], Field(min_length=1)] = ("en",)
+    title: str | None = None
+    owner: str | None = None
+    contact: str | None = None
+    reviewer: str | None = None
+    intended_use: str | None = None
+    out_of_scope: str | None = None
+    acceptable: str | None = None
+    licence: str | None = None

@@ -1,0 +1,266 @@
+"""What a run says on the terminal: one line a stage and bars on standard error, the verdict on standard output.
+
+Text from recipes and data is printed as text: no markup of Rich is read in it, and control characters are not passed on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from distillens.store import read_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from distillens.run import Run
+
+COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
+MARKS = {"pass": "✓", "review": "?", "fail": "✗"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def clean(text: object) -> str:
+    """One line without control characters: a column name must not move the cursor or turn the reading direction."""
+    return _CONTROL.sub(" ", str(text))
+
+
+def console(stream: TextIO) -> Console:
+    """A console that colours only on a terminal and only without NO_COLOR."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty(),
+                   no_color=True if os.environ.get("NO_COLOR") else None)  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Quiet:
+    """Watches runs and tasks and says nothing."""
+
+    def stage_started(self, name: str) -> None: ...
+    def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def finished(self, run: Any) -> None: ...
+    def start(self, label: str, total: int | None, unit: str) -> None: ...
+    def advance(self, key: Any, amount: int) -> None: ...
+    def stop(self, key: Any) -> None: ...
+
+
+class Lines:
+    """One line a stage, with what it found and how long it took; warnings below as one sentence each.
+
+    Also the listener of `distillens.progress`: tasks inside a stage show as a bar with the time left, on a terminal only.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.console = console(sys.stderr if stream is None else stream)
+        self.progress: Any = None
+        self.running = 0
+
+    # a run, stage by stage
+    def stage_started(self, name: str) -> None:
+        """Nothing to show yet: tasks inside the stage bring their own bars."""
+
+    def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None:
+        self._line(label_of(name), summary, "kept" if reused else duration(seconds))
+
+    def warning(self, text: str) -> None:
+        from rich.text import Text
+
+        self._print(Text.assemble("  ", ("warning".ljust(18), "yellow"), clean(text)))
+
+    def finished(self, run: Any) -> None:
+        """The verdict is printed by the command, on standard output."""
+
+    # tasks inside a stage
+    def start(self, label: str, total: int | None, unit: str) -> Any:
+        if not self.console.is_terminal:
+            return None
+        if self.progress is None:
+            self.progress = self._bars()
+            self.progress.start()
+        self.running += 1
+        return self.progress.add_task(clean(label), total=total, unit=clean(unit))
+
+    def advance(self, key: Any, amount: int) -> None:
+        if key is not None and self.progress is not None:
+            self.progress.advance(key, amount)
+
+    def stop(self, key: Any) -> None:
+        if key is None or self.progress is None:
+            return
+        self.progress.remove_task(key)
+        self.running -= 1
+        if self.running == 0:
+            self.progress.stop()
+            self.progress = None
+
+    def close(self) -> None:
+        """Take a bar away that an error left behind."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    def _bars(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        return Progress(
+            TextColumn("  {task.description:<18}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}", markup=False), TimeRemainingColumn(compact=True), TextColumn("left"),
+            console=self.console, transient=True,
+        )  # fmt: skip
+
+    def _line(self, label: str, text: str, end: str) -> None:
+        from rich.text import Text
+
+        self._print(Text.assemble("  ", (label.ljust(18), "bold"), clean(text), ("  " + end, "dim")))
+
+    def _print(self, text: Any) -> None:
+        (self.progress.console if self.progress is not None else self.console).print(text)
+
+
+def label_of(stage: str) -> str:
+    """`explain/ebm.kernel_shap` → `explain ebm`: the summary names the method."""
+    place, _, detail = clean(stage).partition("/")
+    if place == "explain":
+        detail = detail.partition(".")[0]
+    return f"{place} {detail}".strip()
+
+
+# ── the end of a run ────────────────────────────────────────────────────────────────────────────────────────────────────
+def read_verdict(directory: Path) -> tuple[str, dict[str, Any]]:
+    """The student the verdict is about, and its audit."""
+    chosen = str(read_json(directory / "students" / "chosen.json")["chosen"])
+    return chosen, read_json(directory / "students" / chosen / "audit.json")
+
+
+def verdict_line(run: Run) -> str:
+    """`REVIEW   agreement 0.887 (0.845–0.920)  twin 0.930   top_k_overlap 0.81  shuffled 0.44  repeat 0.92`."""
+    _, audit = read_verdict(run.directory)
+    metrics = audit["metrics"]
+    shown = [run.verdict.upper().ljust(6)]
+    for name in ("agreement", "r2_to_teacher", "top_k_overlap"):
+        metric = next((m for m in metrics if m["name"] == name and m["estimate"]["value"] is not None), None)
+        if metric is None or (name == "r2_to_teacher" and "agreement" in " ".join(shown)):
+            continue
+        controls = metric.get("controls") or {}
+        references = [
+            ("twin", controls.get("twin")),
+            ("shuffled", metric.get("chance")),
+            ("repeat", (metric.get("repeatability") or {}).get("teacher")),
+        ]
+        if name != "top_k_overlap":
+            references = references[:1]
+        shown.append("  ".join([f"{'reasons' if name == 'top_k_overlap' else name.replace('_', ' ')} {interval(metric['estimate'])}",
+                                *(f"{word} {number(e['value'])}" for word, e in references if e and e["value"] is not None)]))  # fmt: skip
+    return "   ".join(shown)
+
+
+def number(value: Any) -> str:
+    """Three significant digits; "?" for what is not known."""
+    if value is None or isinstance(value, str):
+        return str(value or "?")
+    return f"{value:.3g}" if math.isfinite(value) else "?"
+
+
+def interval(estimate: Mapping[str, Any] | None) -> str:
+    """`0.887 (0.845–0.920)`; the reason in words when there is no number."""
+    if not estimate or estimate.get("value") is None:
+        return str((estimate or {}).get("status", "not available")).replace("_", " ")
+    low, high = estimate.get("low"), estimate.get("high")
+    return number(estimate["value"]) + (
+        f" ({number(low)}–{number(high)})" if low is not None and high is not None else ""
+    )
+
+
+def gate_table(audit: Mapping[str, Any]) -> Table:
+    """Every gate: metric, estimate with interval, limit, outcome."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("gate", "estimate", "limit", "outcome"):
+        table.add_column(name, overflow="fold")
+    for gate in audit["gates"]:
+        outcome = gate["outcome"]
+        limit = f"{'≥' if gate['direction'] == '>=' else '≤'} {number(gate['limit'])}"
+        relative = f" ({clean(gate['relative_to'])})" if gate.get("relative_to") else ""
+        table.add_row(Text(clean(gate["metric"]).replace("_", " ")), Text(interval(gate["bound"])), Text(limit + relative),
+                      Text(f"{MARKS.get(outcome, '')} {outcome}", style=COLOURS.get(outcome, "")))  # fmt: skip
+    return table
+
+
+def show_verdict(run: Run, stream: TextIO | None = None) -> None:
+    """The verdict line, the gates and where everything lies."""
+    from rich.text import Text
+
+    out = console(sys.stdout if stream is None else stream)
+    chosen, audit = read_verdict(run.directory)
+    word, _, rest = verdict_line(run).partition(" ")
+    out.print()
+    out.print(gate_table(audit))
+    out.print()
+    out.print(
+        Text.assemble(
+            "  ", ("verdict".ljust(10), "bold"), (word, COLOURS.get(run.verdict, "") + " bold"), " " + clean(rest)
+        )
+    )
+    for label, path in result_paths(run.directory, chosen):
+        out.print(Text.assemble("  ", (label.ljust(10), "bold"), clean(relative(path))))
+
+
+def result_paths(directory: Path, chosen: str) -> list[tuple[str, Path]]:
+    """What a run leaves for people: the passports, their JSON twin, the exported student."""
+    pages = sorted(directory.glob("passport*.html"), key=lambda p: (len(p.name), p.name))
+    exported = sorted((directory / "students" / chosen / "export").glob("model.*"))
+    found = [
+        *(("passport", p) for p in pages),
+        ("json", directory / "passport.json"),
+        *(("student", p) for p in exported),
+    ]
+    return [(label, path) for label, path in found if path.is_file()]
+
+
+def relative(path: Path) -> str:
+    """The path from here when it lies below, otherwise the whole path."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]], stream: TextIO | None = None) -> None:
+    """Two columns of text; on a terminal the second wraps under itself, elsewhere every pair stays on its line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not pairs:
+        return
+    out = console(sys.stdout if stream is None else stream)
+    if not out.is_terminal:
+        width = max(len(clean(left)) for left, _ in pairs)
+        for left, right in pairs:
+            out.print(f"  {clean(left).ljust(width)}  {clean(right)}")
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for left, right in pairs:
+        table.add_row(Text("  " + clean(left)), Text(clean(right)))
+    out.print(table)
