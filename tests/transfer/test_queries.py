@@ -128,7 +128,7 @@ class ByNumber:
         if out is not None:
             (out / "history.json").write_text(str(len(targets)))
         return self.model(
-            lambda v: np.log(np.stack([np.full(len(v), 0.5), np.full(len(v), 0.5)], axis=1)) + [[0, shift]],
+            lambda v: np.tile([0.0, shift], (len(v), 1)),
             CLASSES,
             "logits",
         )
