@@ -1,0 +1,286 @@
+"""`OnnxModel`: a file exported by distillens, run by onnxruntime and queried like any other model.
+
+The file takes texts for categories. Explanations ask about millions of masked rows, and handing that many texts to a runtime
+costs more than the model itself. So the file is opened twice: as it is (`whole_file=True`: texts in, as a user would call it), and
+with its text look-ups cut off, so that category codes go in where the look-ups' answers would. Nothing else differs, and on
+loading every category, the missing and the unseen text are put through the look-ups that were cut off: they must give exactly those codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillens.data.base import UNSEEN, Column, Table
+from distillens.errors import ArtefactError, ModelError, did_you_mean
+from distillens.models.encoding import as_float32
+from distillens.models.onnx_description import KEY, Description, RawInput
+
+if TYPE_CHECKING:
+    from distillens.data.base import Floats, Ints
+    from distillens.models.base import Decision, Output
+
+BATCH = 16_384  # rows a call: they stay in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A loaded file; make one with `OnnxModel.load`.
+
+    description: what the file says about itself. fingerprint: SHA-256 of the file. size_bytes: of the file.
+    whole_file: run the text look-ups too. threads: of onnxruntime; None = its own choice.
+    """
+
+    kind: ClassVar[str] = "onnx"
+
+    path: Path
+    label: str
+    description: Description
+    fingerprint: str
+    size_bytes: int
+    threads: int | None
+    whole_file: bool
+    _whole: Any = field(repr=False)
+    _coded: Any = field(repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path, *, label: str | None = None, threads: int | None = None) -> OnnxModel:
+        """Open a file written by `OnnxExport`.
+
+        Raises ArtefactError when the file does not exist, is damaged, points to other files, or was not exported by distillens.
+        """
+        path = Path(path)
+        try:
+            payload = path.read_bytes()
+        except OSError as error:
+            raise ArtefactError(f"{path} cannot be read: {error.strerror}.") from error
+        proto = _parse(payload, path)
+        description = _described(proto, path)
+        whole = _session(payload, path, threads)
+        _check_interface(whole, description, path)
+        coded = whole
+        if any(i.dtype == "string" for i in description.inputs):
+            coded = _session(_without_lookups(proto, description, path, threads), path, threads)
+        return cls(
+            path,
+            label or description.label,
+            description,
+            hashlib.sha256(payload).hexdigest(),
+            len(payload),
+            threads,
+            False,
+            whole,
+            coded,
+        )
+
+    def as_whole_file(self) -> OnnxModel:
+        """The same model, run from texts, as a user would call it."""
+        return replace(self, whole_file=True)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(i.column for i in self.description.inputs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.description.classes
+
+    @property
+    def output(self) -> Output:
+        return self.description.output
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the file itself decides; None when it was exported without."""
+        return self.description.decision
+
+    def __call__(self, inputs: Table) -> Floats:
+        """(n, K) logits, probabilities or values. ModelError when a column the file wants is not there or of another kind."""
+        name = {"logits": "logits", "probabilities": "probabilities", "values": "value"}[self.output]
+        return np.asarray(self._run(inputs, name), dtype=np.float64)
+
+    def decide(self, inputs: Table) -> Ints:
+        """(n,) class indices as the file itself decides; ModelError when it was exported without a decision."""
+        if self.decision is None:
+            raise ModelError(f"{self.path} was exported without a decision; export it again with one.")
+        return np.asarray(self._run(inputs, "decision")[:, 0], dtype=np.int64)
+
+    def feeds(self, inputs: Table) -> dict[str, NDArray[Any]]:
+        """What to feed to onnxruntime for these rows: by input name, (n, 1) float32, or texts (of objects) for the whole file."""
+        feeds: dict[str, NDArray[Any]] = {}
+        for one in self.description.inputs:
+            codes = self._codes(inputs, one)
+            if one.dtype == "string" and self.whole_file:
+                assert one.missing is not None
+                assert one.unseen is not None
+                texts = np.array([*one.column.categories, one.unseen, one.missing], dtype=object)
+                count = len(one.column.categories)
+                place = np.where(codes < 0, count, codes)
+                feeds[one.name] = texts[np.where(np.isnan(place), count + 1, place).astype(np.int64)][:, None]
+            else:
+                feeds[one.name] = as_float32(codes).astype(np.float32)[:, None]
+        return feeds
+
+    def complexity(self) -> dict[str, int]:
+        return {"size_bytes": self.size_bytes}
+
+    def run_feeds(self, feeds: dict[str, NDArray[Any]], outputs: list[str] | None = None) -> list[NDArray[Any]]:
+        """One call of onnxruntime with what `feeds` returned; all outputs of the file, or those named."""
+        session = self._whole if self.whole_file else self._coded
+        answers: list[NDArray[Any]] = session.run(outputs, feeds)
+        return answers
+
+    def _run(self, inputs: Table, output: str) -> NDArray[Any]:
+        n = len(inputs)
+        batches = (np.arange(start, min(start + BATCH, n)) for start in range(0, max(n, 1), BATCH))
+        pieces = [self.run_feeds(self.feeds(inputs.take(rows)), [output])[0] for rows in batches]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _codes(self, inputs: Table, one: RawInput) -> Floats:
+        """(n,) the rows' values of one column, as codes of this file's categories."""
+        names = inputs.names
+        if one.column.name not in names:
+            raise ModelError(
+                f"The exported model {self.label!r} wants a column {one.column.name!r}, which the table does not have.{did_you_mean(one.column.name, names)}"
+            )
+        place = names.index(one.column.name)
+        column, values = inputs.columns[place], inputs.values[:, place]
+        if column == one.column:
+            return values
+        if column.kind != one.column.kind:
+            raise ModelError(
+                f"The exported model {self.label!r} wants the column {column.name!r} to be {one.column.kind}, but it is {column.kind} in the table."
+            )
+        # the same feature with other categories or in another order: by their texts; the last two entries are unseen and missing
+        known = {text: float(code) for code, text in enumerate(one.column.categories)}
+        strangers = [text for text in column.categories if text not in known]
+        if strangers and (column.kind == "boolean" or len(strangers) == len(column.categories)):
+            raise ModelError(
+                f"The exported model {self.label!r} knows the values {list(known)[:5]} of the column {column.name!r}, but the table "
+                f"writes {strangers[:5]}; write them as the model knows them."
+            )
+        codes = np.array([*(known.get(text, UNSEEN) for text in column.categories), UNSEEN, np.nan])
+        count = len(column.categories)
+        at = np.where(np.isnan(values), count + 1, np.where((values < 0) | (values >= count), count, values))
+        return np.asarray(codes[at.astype(np.int64)], dtype=np.float64)
+
+
+def _parse(payload: bytes, path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        proto = onnx.load_model_from_string(payload)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise ArtefactError(f"{path} is not an ONNX file, or damaged ({error}).") from error
+    if not proto.graph.node:
+        raise ArtefactError(f"{path} is not an ONNX file, or damaged: it holds no graph.")
+    if any(i.data_location == onnx.TensorProto.EXTERNAL for i in proto.graph.initializer):
+        raise ArtefactError(f"{path} keeps its numbers in other files; only self-contained files are read.")
+    return proto
+
+
+def _described(proto: Any, path: Path) -> Description:
+    texts = [entry.value for entry in proto.metadata_props if entry.key == KEY]
+    if len(texts) != 1:
+        raise ArtefactError(
+            f"{path} is an ONNX file, but was not exported by distillens: its metadata have no entry {KEY!r}. "
+            "Wrap it as a callable to audit it."
+        )
+    try:
+        record = json.loads(texts[0])
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"{path} holds a damaged description ({error}); export the model again.") from error
+    return Description.from_json(record, source=str(path))
+
+
+def _session(payload: bytes, path: Path, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; nothing needs to be printed as well
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        raise ArtefactError(
+            f"{path} cannot be run by onnxruntime {onnxruntime.__version__}: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _check_interface(session: Any, description: Description, path: Path) -> None:
+    """The description must speak of this graph: same inputs and types, and the outputs it names."""
+    types = {"float32": "tensor(float)", "string": "tensor(string)"}
+    wanted = {i.name: types[i.dtype] for i in description.inputs}
+    found = {i.name: i.type for i in session.get_inputs()}
+    needed = {"values": {"value"}, "probabilities": {"probabilities"}, "logits": {"probabilities", "logits"}}[
+        description.output
+    ]
+    if description.decision is not None:
+        needed = needed | {"decision"}
+    if wanted != found or not needed <= {o.name for o in session.get_outputs()}:
+        raise ArtefactError(
+            f"{path} describes inputs or outputs that its graph does not have; it was changed after the export."
+        )
+
+
+def _without_lookups(proto: Any, description: Description, path: Path, threads: int | None) -> bytes:
+    """The same graph with codes as inputs in place of texts; its look-ups are tried on every text they know first."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = proto.graph
+    texts = {i.name: i for i in description.inputs if i.dtype == "string"}
+    lookups = {n.input[0]: n for n in graph.node if n.op_type == "LabelEncoder" and n.input[0] in texts}
+    readers = [name for node in graph.node for name in node.input if name in texts]
+    if sorted(readers) != sorted(lookups) or set(lookups) != set(texts):
+        raise ArtefactError(
+            f"{path} reads its texts in a way distillens does not write; it was changed after the export."
+        )
+
+    float_info = [helper.make_tensor_value_info(n.output[0], TensorProto.FLOAT, ["rows", 1]) for n in lookups.values()]
+    text_info = [helper.make_tensor_value_info(name, TensorProto.STRING, ["rows", 1]) for name in lookups]
+    tried = onnx.ModelProto()
+    tried.CopyFrom(proto)
+    tried.graph.CopyFrom(helper.make_graph(list(lookups.values()), "look-ups", text_info, float_info))
+    session = _session(tried.SerializeToString(), path, threads)
+    longest = max(len(one.column.categories) for one in texts.values())
+    feeds = {}
+    for name, one in texts.items():
+        listed = [*one.column.categories, *[one.unseen] * (longest - len(one.column.categories) + 1), one.missing]
+        feeds[name] = np.array(listed, dtype=object)[:, None]
+    for name, node in lookups.items():
+        got = session.run([node.output[0]], feeds)[0][:, 0]
+        count = len(texts[name].column.categories)
+        codes = np.concatenate([np.arange(count), np.full(longest - count + 1, UNSEEN), [np.nan]])
+        if not np.array_equal(got, codes.astype(np.float32), equal_nan=True):
+            raise ArtefactError(
+                f"{path} maps the texts of {texts[name].column.name!r} to other codes than its description says; it was changed after the export."
+            )
+
+    coded = onnx.ModelProto()
+    coded.CopyFrom(proto)
+    kept = [n for n in graph.node if not (n.op_type == "LabelEncoder" and n.input[0] in texts)]
+    inputs = [helper.make_tensor_value_info(i.name, TensorProto.FLOAT, ["rows", 1]) for i in description.inputs]
+    for one in inputs:
+        if one.name in lookups:  # the code takes the text's name, so that both files are fed alike
+            kept.insert(
+                0, helper.make_node("Identity", [one.name], [lookups[one.name].output[0]], name=f"code_{one.name}")
+            )
+    del coded.graph.node[:], coded.graph.input[:]
+    coded.graph.node.extend(kept)
+    coded.graph.input.extend(inputs)
+    payload: bytes = coded.SerializeToString()
+    return payload
