@@ -181,7 +181,8 @@ def test_runs_in_onnx_as_it_does_here(tmp_path: Path) -> None:
         encoded = model.to_tensor(table())
         path = tmp_path / f"{len(classes)}.onnx"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's exporter warns about its own internals
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch's exporter, about its own internals
+            warnings.simplefilter("ignore", FutureWarning)
             torch.onnx.export(
                 model.module, (encoded[:2],), str(path), input_names=["rows"], dynamo=True, verbose=False,
                 dynamic_shapes=({0: torch.export.Dim("n")},),
