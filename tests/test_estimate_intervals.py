@@ -74,7 +74,7 @@ def test_paired_difference_is_antisymmetric_and_inside_its_interval(cells: list[
     made, swapped = newcombe_paired(a, b, c, d), newcombe_paired(a, c, b, d)
     assert made.low - 1e-12 <= made.value <= made.high + 1e-12
     assert (made.low, made.high) == pytest.approx((-swapped.high, -swapped.low), abs=1e-12)
-    assert -1 <= made.low
+    assert made.low >= -1
     assert made.high <= 1
 
 
