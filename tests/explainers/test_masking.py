@@ -107,12 +107,14 @@ def test_equal_masked_rows_are_computed_once_and_change_nothing(coarse, table, f
 
     once, every = formula(function), formula(function)
     got = masked_means(once, table(x), masks, background=table(b), target=0)
-    monkeypatch.setattr(masking, "WORTH_SEARCHING", 2.0)
+    monkeypatch.setattr(masking, "AGREEING", 99.0)
     plain = masked_means(every, table(x), masks, background=table(b), target=0)
     np.testing.assert_array_equal(got, plain)
     np.testing.assert_allclose(got, one_by_one(function, x, b, masks), atol=1e-12)
     assert every.rows == 9 * 12 * 30
-    assert once.rows <= 3**5  # each of 5 columns is 0, 1 or missing
+    assert once.rows == sum(
+        len({row.tobytes() for row in np.where(masks[:, None], own, b).reshape(-1, 5)}) for own in x
+    )
 
 
 def test_continuous_rows_are_not_searched(case, table, formula, smooth_function, monkeypatch):
@@ -122,8 +124,20 @@ def test_continuous_rows_are_not_searched(case, table, formula, smooth_function,
     def never(*_):
         raise AssertionError("searched")
 
-    monkeypatch.setattr(masking, "_query_distinct", never)
+    monkeypatch.setattr(masking, "_factorize", never)
     masked_means(formula(smooth_function), table(x), masks, background=table(b), target=0)
+
+
+def test_a_search_that_saves_little_is_the_last(table, formula, rng, monkeypatch):
+    x, b = rng.normal(size=(6, 8)), rng.normal(size=(9, 8))
+    x[:, :2] = b[:, :2] = 1.0  # rows agree in two columns, but no two of the masks differ in these only
+    masks = np.array([[1, 0, 1, 0, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0]], dtype=bool)
+    searches = []
+    monkeypatch.setattr(masking, "_factorize", lambda h: searches.append(1) or (np.arange(len(h)), np.arange(len(h))))
+    model = formula(lambda v: np.sin(v).sum(axis=1))
+    masked_means(model, table(x), masks, background=table(b), target=0)
+    assert len(searches) == 1
+    assert model.rows == 6 * 9 * 3
 
 
 def test_duplicated_background_rows_weigh_double(case, table, formula, smooth_function):
@@ -193,6 +207,13 @@ def test_chunks_are_halved_when_memory_runs_out(case, table, formula, smooth_fun
         got = masked_means(model, table(x), masks, background=table(b), target=0, chunk_rows=100)
         np.testing.assert_allclose(got, whole, atol=1e-12)
         assert model.rows < 2 * 5 * 20 * 7 + 200  # the smaller size is kept
+
+    coarse = table(np.round(x)), table(np.round(b))  # the search for equal rows has chunks of its own
+    few = formula(tight)
+    got = masked_means(few, coarse[0], masks, background=coarse[1], target=0, chunk_rows=100)
+    want = masked_means(formula(smooth_function), coarse[0], masks, background=coarse[1], target=0)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    assert few.rows < 5 * 20 * 7
 
     def never(v):
         raise MemoryError
