@@ -41,11 +41,11 @@ def _of_rows(case: Case, used: Bools, make: Callable[[Bools], Statistic]) -> Qua
     """A statistic of weights on the rows `used` only."""
 
     def of(weights: Floats) -> Floats:
-        return inner(weights[:, used])
+        return inner(weights if everything else weights[:, used])
 
     if not used.any():
         return case.resamples.statistic(lambda w: np.full(len(w), np.nan), used=used)
-    inner = make(used)
+    inner, everything = make(used), bool(used.all())
     return case.resamples.statistic(of, used=used)
 
 
@@ -159,7 +159,9 @@ def _ece(case: Case, answers: Answers) -> Quantity:
     bins = calibration.equal_mass_bins(probability)
     once = calibration.ece(probability, positive, bins)
     twice = calibration.ece(probability, positive, bins, layers=2)
-    return case.resamples.statistic(lambda w: (once if len(w) == 1 else twice)(w[:, used]), used=used, note=ECE_NOTE)
+    return case.resamples.statistic(
+        lambda w: (once if len(w) == 1 else twice)(w if used.all() else w[:, used]), used=used, note=ECE_NOTE
+    )
 
 
 _MEASURES: dict[str, Callable[[Case, Answers], Quantity]] = {

@@ -34,27 +34,32 @@ def _newton(
     Without `slope` it stays 1. NaN where the fit does not settle: separated classes or a constant score.
     """
     a, s = np.full(len(weights), start[0]), np.full(len(weights), start[1])
-    settled = np.zeros(len(weights), dtype=np.bool_)
-    squared = log_odds**2
+    out = np.full((2, len(weights)), np.nan)
+    active = np.arange(len(weights))
+    powers = np.stack([np.ones_like(log_odds), log_odds, log_odds**2], axis=1)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # separated draws run away and become NaN
         for _ in range(steps):
             p = expit(a[:, None] + s[:, None] * log_odds)
-            residual, curvature = weights * (positive - p), weights * p * (1 - p)
-            g0, h00 = residual.sum(axis=1), curvature.sum(axis=1)
+            w = weights if len(active) == len(weights) else weights[active]
+            g0, g1 = ((w * (positive - p)) @ powers[:, :2]).T
+            h00, h01, h11 = ((w * (p * (1 - p))) @ powers).T
             if slope:
-                g1, h01, h11 = residual @ log_odds, curvature @ log_odds, curvature @ squared
                 determinant = h00 * h11 - h01**2
                 singular = determinant <= 1e-12 * h00 * h11
                 da = np.where(singular, np.nan, (h11 * g0 - h01 * g1) / determinant)
                 ds = np.where(singular, np.nan, (h00 * g1 - h01 * g0) / determinant)
             else:
-                da, ds = g0 / h00, np.zeros(len(weights))
+                da, ds = g0 / h00, np.zeros(len(active))
             da, ds = np.clip(da, -4, 4), np.clip(ds, -4, 4)
             a, s = a + da, s + ds
-            settled = (np.abs(da) < 1e-8) & (np.abs(ds) < 1e-8)
-            if (settled | np.isnan(da) | np.isnan(ds)).all():
+            # steps shrink quadratically: after one of 1e-6 the error is about 1e-12
+            settled = (np.abs(da) < 1e-6) & (np.abs(ds) < 1e-6)
+            out[:, active[settled]] = a[settled], s[settled]
+            going = ~settled & ~np.isnan(da) & ~np.isnan(ds)
+            active, a, s = active[going], a[going], s[going]
+            if not active.size:
                 break
-    return np.where(settled, a, np.nan), np.where(settled, s, np.nan)
+    return out[0], out[1]
 
 
 def _calibration(log_odds: Floats, positive: NDArray[np.bool_], *, slope: bool) -> Statistic:
@@ -119,12 +124,12 @@ def ece(probability: Floats, positive: NDArray[np.bool_], bins: Bins, *, layers:
     A resample of rows carries that noise twice, so its draws are taken with layers=2.
     """
     onehot = (bins.members[:, None] == np.arange(bins.number)).astype(np.float64)
-    gaps, truth = onehot * (positive - probability)[:, None], onehot * positive[:, None]
+    each = np.concatenate([onehot, onehot * (positive - probability)[:, None], onehot * positive[:, None]], axis=1)
 
     def of(weights: Floats) -> Floats:
-        mass = weights @ onehot
+        mass, gaps, truth = np.split(weights @ each, 3, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):  # a bin without rows adds nothing
-            gap, observed = (weights @ gaps) / mass, (weights @ truth) / mass
+            gap, observed = gaps / mass, truth / mass
             noise = layers * observed * (1 - observed) / np.maximum(mass - 1, 1)
             squared = np.where(mass > 0, mass * (gap**2 - noise), 0.0).sum(axis=1) / mass.sum(axis=1)
         return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
