@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distillens.exporters.onnx_ensemble import Ensemble, table_lookup
 from distillens.exporters.onnx_graph import Graph
@@ -20,7 +21,7 @@ from distillens.exporters.onnx_inputs import emit_unknown
 from distillens.exporters.onnx_outputs import emit_from_log_odds
 
 if TYPE_CHECKING:
-    from distillens.data.base import Bools
+    from distillens.data.base import Bools, Ints
     from distillens.models.boosted import BoostedTrees
 
 
@@ -58,20 +59,25 @@ def emit_boosted(graph: Graph, raw: str, model: BoostedTrees) -> str:
     # (n, trees, 1) → (n, rounds, K'), the trees of a round side by side
     width = len(model.baseline)
     parts = table_lookup(graph, fields["value"].astype(np.float64)[:, None], index)
-    rounds = graph.node("Reshape", [parts, graph.constant([0, -1, width], np.int64)])
+    rounds = graph.node("Reshape", [parts, graph.constant([0, model.trees // width, width], np.int64)])
     total = graph.node("ReduceSum", [rounds, graph.constant([1], np.int64)], attributes={"keepdims": 0})
     scores = graph.node("Add", [total, graph.constant(model.baseline[None, :], np.float64)])
     return emit_from_log_odds(graph, scores, model.classes)
 
 
-def _goes_left(model: BoostedTrees, position: int, bitset: np.ndarray, missing_left: bool) -> Bools:
+def _goes_left(model: BoostedTrees, position: int, bitset: NDArray[np.uint32], missing_left: bool) -> Bools:
     """(1 + C,) whether missing or unseen, and each code, go left."""
     codes = model.preparation.maps[position]
     assert codes is not None
     kept = ~np.isnan(codes)
     number = np.where(kept, codes, 0).astype(np.int64)
-    inside = (bitset[number // 32] >> (number % 32).astype(np.uint32)) & 1
-    return np.concatenate([[missing_left], np.where(kept, inside.astype(np.bool_), missing_left)])
+    known = kept & _members(model.known_bitsets[int(model.feature_map[position])], number)
+    return np.concatenate([[missing_left], np.where(known, _members(bitset, number), missing_left)])
+
+
+def _members(bitset: NDArray[np.uint32], number: Ints) -> Bools:
+    """(C,) whether each number is in a set of 256 bits."""
+    return ((bitset[number // 32] >> (number % 32).astype(np.uint32)) & 1).astype(np.bool_)
 
 
 def _columns(graph: Graph, raw: str, model: BoostedTrees, sets: dict[tuple[int, bytes], int]) -> list[str]:
