@@ -9,10 +9,11 @@ the rows explained beside a row, as far as the model's own answers do not: exact
 float32 networks differ in their last bits with the shape of a batch (about 1e-6 of the score).
 
 Equal masked rows are computed once where that pays: a row and a background row that agree in e columns have 2^e times fewer
-different mixtures, which for tables of categories saves a third to nine tenths of the forward passes. Rows are compared by a
-64-bit hash (among a million different rows two are alike with a probability of 3e-8; a sum of one mixed word a column, so that of a masked row is the sum of two known numbers and the row itself need
-not exist) in a hash table, one explained row at a time over all masks. Tables whose rows hardly agree anywhere are not searched,
-and a search that saves little is the last one of its call. None of this changes a number, only which rows the model is shown.
+different mixtures, which for tables of categories saves a third to nine tenths of the forward passes. Rows are compared by
+a 64-bit hash in a hash table, one explained row at a time over all masks. The hash is a sum of one mixed word a column, so
+that of a masked row is the sum of two known numbers and the row itself need not exist; among a million different rows two
+are alike with a probability of 3e-8. Tables whose rows hardly agree anywhere are not searched, and a search that saves
+little is the last one of its call. None of this changes a number, only which rows the model is shown.
 """
 
 from __future__ import annotations
