@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from distillens.data.base import Bools, Floats, Ints, Table
     from distillens.models.base import Output
 
-CHUNK = 16_384  # rows predicted at a time: they stay in the processor's cache while every tree looks at them
+CHUNK = 4_096  # rows predicted at a time: they stay in the processor's cache while every tree looks at them
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,18 +180,36 @@ class BoostedTrees:
 
         As many threads as OpenMP was told to use (OMP_NUM_THREADS, cgroup limits).
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-        threads = _openmp_effective_n_threads()
-        width = len(self.baseline)
-        out = np.empty((len(inputs), width))
-        for start in range(0, len(inputs), CHUNK):
-            rows = self.preparation(inputs.values[start : start + CHUNK])
-            total = np.tile(self.baseline, (len(rows), 1))
-            for i, tree in enumerate(self._predictors):
-                total[:, i % width] += tree.predict(rows, self.known_bitsets, self.feature_map, threads)
-            out[start : start + CHUNK] = total
+        out = np.empty((len(inputs), len(self.baseline)))
+        starts = range(0, len(inputs), CHUNK)
+        self._predictors  # noqa: B018 (built once, before threads share it)
+
+        def fill(start: int) -> None:
+            out[start : start + CHUNK] = self._chunk_scores(inputs.values[start : start + CHUNK])
+
+        # A thread takes whole chunks: scikit-learn's own threads would meet at a barrier after every tree. It lets go of the
+        # interpreter while it predicts.
+        workers = min(_openmp_effective_n_threads(), len(starts))
+        if workers <= 1:
+            for start in starts:
+                fill(start)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(fill, starts))
         return out
+
+    def _chunk_scores(self, values: Floats) -> Floats:
+        rows = self.preparation(values)
+        width = len(self.baseline)
+        total = np.zeros((len(rows), width), order="F")
+        total += self.baseline
+        for i, tree in enumerate(self._predictors):
+            total[:, i % width] += tree.predict(rows, self.known_bitsets, self.feature_map, 1)
+        return total
 
     def __call__(self, inputs: Table) -> Floats:
         """(n, K) raw margins as logits, binary (−s/2, s/2), or values."""

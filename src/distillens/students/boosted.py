@@ -1,13 +1,15 @@
 """Boosted trees (scikit-learn's HistGradientBoosting): the default teacher for tables, lightly tuned on validation rows.
 
-Tuning: a few tree shapes, and for each the number of rounds with the lowest validation loss (cross-entropy to the labels, or to the
-teacher's probabilities when it is fitted as a student; squared error for regression). Trees after the chosen round are cut off.
+Tuning: a few tree shapes from small to large, and for each the number of rounds with the lowest validation loss (cross-entropy to the
+labels, or to the teacher's probabilities when it is fitted as a student; squared error for regression). A larger shape is taken only when
+it is better by more than the standard error of the paired difference. Trees after the chosen round are cut off.
 `max_features` below 1 draws features for each split, so that another seed gives another model and the seed twin means something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from distillens.transfer.targets import Targets
 
 SHAPES = ((4, 10), (8, 20), (31, 20))  # (max_leaves, min_rows) tried in tuning
+SMALL = 200_000  # cells of a table below which one thread is faster
 
 
 @dataclass(frozen=True)
@@ -90,21 +93,20 @@ class BoostedTreesFamily:
         if aims is None:
             shapes = {(self.max_leaves or 31, self.min_rows or 20): None}
         held_out = preparation(validation.inputs.values) if aims is not None else None
-        best: tuple[float, Any, int | None] | None = None
-        with task("boosted trees", total=len(shapes), unit="settings") as advance:
+        best: tuple[Any, int | None, Floats | None] | None = None
+        with task("boosted trees", total=len(shapes), unit="settings") as advance, few_threads(rows.size):
             for leaves, least in shapes:
                 estimator = self._estimator(preparation, wanted, leaves, least * copies, seed, classifier=bool(classes))
                 estimator.fit(rows, y, sample_weight=weights)
-                loss, rounds = (
-                    (0.0, None)
-                    if held_out is None or aims is None
-                    else _best_round(estimator, held_out, aims, validation.weights)
-                )
-                if best is None or loss < best[0]:
-                    best = loss, estimator, rounds
+                if held_out is None or aims is None:
+                    best = estimator, None, None
+                else:
+                    rounds, losses = _best_round(estimator, held_out, aims, validation.weights)
+                    if best is None or best[2] is None or clearly_lower(losses, best[2]):
+                        best = estimator, rounds, losses
                 advance(1)
         assert best is not None
-        return BoostedTrees.from_sklearn(best[1], preparation, classes=classes, label="boosted trees", rounds=best[2])
+        return BoostedTrees.from_sklearn(best[0], preparation, classes=classes, label="boosted trees", rounds=best[1])
 
     def _estimator(
         self, preparation: Preparation, sign: Any, leaves: int, least: int, seed: int, *, classifier: bool
@@ -143,24 +145,40 @@ def _aims(validation: Split, teacher: Model | None, classes: tuple[str, ...]) ->
     return np.eye(len(classes))[labels.astype(np.int64)] if classes else labels.astype(np.float64)[:, None]
 
 
-def _best_round(estimator: Any, rows: Floats, aims: Floats, weights: Floats | None) -> tuple[float, int]:
-    """The lowest validation loss over the rounds, and after how many rounds it was reached."""
+def _best_round(estimator: Any, rows: Floats, aims: Floats, weights: Floats | None) -> tuple[int, Floats]:
+    """After how many rounds the mean validation loss is lowest, and its (n,) weighted terms there (their mean is the loss)."""
     import numpy as np
     from scipy.special import log_softmax
 
-    w = np.ones(len(rows)) if weights is None else weights
-    losses = []
-    staged = (
-        estimator.staged_decision_function(rows) if hasattr(estimator, "classes_") else estimator.staged_predict(rows)
-    )
-    for scores in staged:
-        if not hasattr(estimator, "classes_"):
+    w = np.ones(len(rows)) if weights is None else weights / weights.mean()
+    best, after, terms = np.inf, 1, np.empty(0)
+    classifier = hasattr(estimator, "classes_")
+    for i, scores in enumerate(
+        estimator.staged_decision_function(rows) if classifier else estimator.staged_predict(rows)
+    ):
+        if not classifier:
             per_row = (scores - aims[:, 0]) ** 2
         elif aims.shape[1] == 2:
             s = scores.reshape(-1)
             per_row = np.logaddexp(0.0, s) - aims[:, 1] * s
         else:
             per_row = -(aims * log_softmax(scores, axis=1)).sum(axis=1)
-        losses.append(float(np.average(per_row, weights=w)))
-    best = int(np.argmin(losses))
-    return losses[best], best + 1
+        loss = float((w * per_row).mean())
+        if loss < best:
+            best, after, terms = loss, i + 1, w * per_row
+    return after, terms
+
+
+def clearly_lower(losses: Floats, than: Floats) -> bool:
+    """Whether the mean of (n,) losses is lower than another's by more than the standard error of the paired difference."""
+    gain = than - losses
+    return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / len(gain) ** 0.5
+
+
+@contextlib.contextmanager
+def few_threads(cells: int) -> Iterator[None]:
+    """One OpenMP thread while a small table is fitted: starting and joining threads for every node costs more than it saves."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(limits=1 if cells < SMALL else None, user_api="openmp"):
+        yield
