@@ -1,4 +1,7 @@
-"""Synthetic run directories in the layout of docs/run-directory.md, with names as hostile as data can hold."""
+"""Synthetic run directories in the layout of docs/run-directory.md, with names as hostile as data can hold.
+
+One long file: test modules do not import each other, and every test here needs the same whole run.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,19 @@ FEATURES = (
 def estimate(value: float | None, half: float = 0.03, n: int = 300, **changes: Any) -> dict[str, Any]:
     low, high = (None, None) if value is None else (round(value - half, 6), round(value + half, 6))
     base = {
-        "value": value, "low": low, "high": high, "level": 0.95, "sided": "two", "n": n, "n_missing": 0, "n_clusters": None,
-        "method": "wilson", "seed": 0, "status": "ok" if value is not None else "insufficient", "note": "" if value is not None else "too few rows",
-    }  # fmt: skip
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "sided": "two",
+        "n": n,
+        "n_missing": 0,
+        "n_clusters": None,
+        "method": "wilson",
+        "seed": 0,
+        "status": "ok" if value is not None else "insufficient",
+        "note": "" if value is not None else "too few rows",
+    }
     return base | changes
 
 
@@ -56,9 +69,20 @@ def metric(
     **more: Any,
 ) -> dict[str, Any]:
     return {
-        "name": name, "scope": scope, "explainer": explainer, "higher_is_better": up, "optimised": False, "unit": unit, "text": f"{name} is {value}",
-        "estimate": estimate(value), "teacher": None, "chance": None, "repeatability": None, "normalised": None, "controls": {},
-    } | more  # fmt: skip
+        "name": name,
+        "scope": scope,
+        "explainer": explainer,
+        "higher_is_better": up,
+        "optimised": False,
+        "unit": unit,
+        "text": f"{name} is {value}",
+        "estimate": estimate(value),
+        "teacher": None,
+        "chance": None,
+        "repeatability": None,
+        "normalised": None,
+        "controls": {},
+    } | more
 
 
 def _controls(scale: float, offset: float = 0.0) -> dict[str, Any]:
@@ -82,16 +106,27 @@ def _reasons(rng: np.random.Generator, decisions: tuple[str, str] | None) -> dic
             for j in np.argsort(-np.abs(phi))[:8]
         ]
         pick = rng.integers(0, 2, 2)
-        rows.append({
-            "row_id": int(17 + 13 * i), "distance": float(round(0.95 - 0.04 * i, 4)), "items": items,
-            "teacher_decision": decisions[pick[0]] if decisions else float(round(rng.normal(150, 30), 2)),
-            "student_decision": decisions[pick[1]] if decisions else float(round(rng.normal(150, 30), 2)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "row_id": int(17 + 13 * i),
+                "distance": float(round(0.95 - 0.04 * i, 4)),
+                "items": items,
+                "teacher_decision": decisions[pick[0]] if decisions else float(round(rng.normal(150, 30), 2)),
+                "student_decision": decisions[pick[1]] if decisions else float(round(rng.normal(150, 30), 2)),
+            }
+        )
     return {
-        "method": "kernel_shap", "scale": "log_odds" if decisions else "value", "target": decisions[1] if decisions else "value", "rows": 200,
-        "units": list(FEATURES), "k": 4, "importance": {"teacher": size.tolist(), "student": student.tolist(), "undistilled": None},
-        "worst_rows": rows, "exact": False, "median_stderr": 0.021,
-    }  # fmt: skip
+        "method": "kernel_shap",
+        "scale": "log_odds" if decisions else "value",
+        "target": decisions[1] if decisions else "value",
+        "rows": 200,
+        "units": list(FEATURES),
+        "k": 4,
+        "importance": {"teacher": size.tolist(), "student": student.tolist(), "undistilled": None},
+        "worst_rows": rows,
+        "exact": False,
+        "median_stderr": 0.021,
+    }
 
 
 def _bins(rng: np.random.Generator, spread: float) -> list[dict[str, Any]]:
@@ -170,50 +205,202 @@ def audit(task: str, *, verdict: str = "review", seed: int = 0) -> dict[str, Any
         ]
     again = {"teacher": estimate(0.94, 0.01), "student": estimate(0.92, 0.012)}
     metrics += [
-        metric("top_k_overlap", "reasons", 0.806, explainer="kernel_shap", chance=estimate(0.44, 0.02), repeatability=again, normalised=0.762, controls={"undistilled": estimate(0.66, 0.03), "twin": estimate(0.86, 0.02)}),
-        metric("sign_agreement", "reasons", 0.77, explainer="kernel_shap", chance=estimate(0.31, 0.02), repeatability=again, normalised=0.75, optimised=True),
-        metric("reason_spearman", "reasons", 0.74, unit="value", explainer="kernel_shap", chance=estimate(0.22, 0.04), repeatability=again, normalised=0.74),
-        metric("mask_correlation", "behaviour", 0.88, unit="value", controls={"twin": estimate(0.91), "undistilled": estimate(0.7)}),
-    ]  # fmt: skip
+        metric(
+            "top_k_overlap",
+            "reasons",
+            0.806,
+            explainer="kernel_shap",
+            chance=estimate(0.44, 0.02),
+            repeatability=again,
+            normalised=0.762,
+            controls={"undistilled": estimate(0.66, 0.03), "twin": estimate(0.86, 0.02)},
+        ),
+        metric(
+            "sign_agreement",
+            "reasons",
+            0.77,
+            explainer="kernel_shap",
+            chance=estimate(0.31, 0.02),
+            repeatability=again,
+            normalised=0.75,
+            optimised=True,
+        ),
+        metric(
+            "reason_spearman",
+            "reasons",
+            0.74,
+            unit="value",
+            explainer="kernel_shap",
+            chance=estimate(0.22, 0.04),
+            repeatability=again,
+            normalised=0.74,
+        ),
+        metric(
+            "mask_correlation",
+            "behaviour",
+            0.88,
+            unit="value",
+            controls={"twin": estimate(0.91), "undistilled": estimate(0.7)},
+        ),
+    ]
     main = "r2_to_teacher" if task == "regression" else "agreement"
     value = 0.91 if task == "regression" else 0.887
     gates = [
-        {"metric": main, "explainer": None, "text": f"{main} not below the twin by more than 0.05", "bound": estimate(value - 0.93, 0.033), "limit": -0.05,
-         "direction": ">=", "relative_to": "twin", "margin": 0.05, "outcome": "review", "why": "The interval contains the limit."},
-        {"metric": "top_k_overlap", "explainer": "kernel_shap", "text": "reasons", "bound": estimate(0.806, 0.02), "limit": 0.6, "direction": ">=",
-         "relative_to": None, "margin": None, "outcome": "pass", "why": f"The whole interval clears the limit {SCRIPT}."},
-        {"metric": "mask_correlation", "explainer": None, "text": "behaviour", "bound": estimate(0.88 - 0.7, 0.05), "limit": 0.0, "direction": ">=",
-         "relative_to": "undistilled", "margin": 0.0, "outcome": "pass", "why": "Better than without a teacher."},
-        {"metric": "accuracy" if task != "regression" else "rmse", "explainer": None, "text": "performance", "bound": estimate(0.7, low=0.68, high="inf", sided="lower"),
-         "limit": 0.72, "direction": ">=", "relative_to": None, "margin": None, "outcome": "fail", "why": "Beyond the limit."},
-        {"metric": "agreement_adverse", "explainer": None, "text": "adverse", "bound": estimate(None), "limit": 0.8, "direction": ">=", "relative_to": None,
-         "margin": None, "outcome": "review", "why": "Too few rows."},
-    ]  # fmt: skip
+        {
+            "metric": main,
+            "explainer": None,
+            "text": f"{main} not below the twin by more than 0.05",
+            "bound": estimate(value - 0.93, 0.033),
+            "limit": -0.05,
+            "direction": ">=",
+            "relative_to": "twin",
+            "margin": 0.05,
+            "outcome": "review",
+            "why": "The interval contains the limit.",
+        },
+        {
+            "metric": "top_k_overlap",
+            "explainer": "kernel_shap",
+            "text": "reasons",
+            "bound": estimate(0.806, 0.02),
+            "limit": 0.6,
+            "direction": ">=",
+            "relative_to": None,
+            "margin": None,
+            "outcome": "pass",
+            "why": f"The whole interval clears the limit {SCRIPT}.",
+        },
+        {
+            "metric": "mask_correlation",
+            "explainer": None,
+            "text": "behaviour",
+            "bound": estimate(0.88 - 0.7, 0.05),
+            "limit": 0.0,
+            "direction": ">=",
+            "relative_to": "undistilled",
+            "margin": 0.0,
+            "outcome": "pass",
+            "why": "Better than without a teacher.",
+        },
+        {
+            "metric": "accuracy" if task != "regression" else "rmse",
+            "explainer": None,
+            "text": "performance",
+            "bound": estimate(0.7, low=0.68, high="inf", sided="lower"),
+            "limit": 0.72,
+            "direction": ">=",
+            "relative_to": None,
+            "margin": None,
+            "outcome": "fail",
+            "why": "Beyond the limit.",
+        },
+        {
+            "metric": "agreement_adverse",
+            "explainer": None,
+            "text": "adverse",
+            "bound": estimate(None),
+            "limit": 0.8,
+            "direction": ">=",
+            "relative_to": None,
+            "margin": None,
+            "outcome": "review",
+            "why": "Too few rows.",
+        },
+    ]
     return {
-        "schema": 1, "verdict": verdict, "task": task, "classes": classes, "n": 300,
+        "schema": 1,
+        "verdict": verdict,
+        "task": task,
+        "classes": classes,
+        "n": 300,
         "decision": {"adverse": "bad", "adverse_index": 1, "threshold": 0.5} if task == "binary" else None,
-        "models": {"teacher": {"label": "boosted trees", "fingerprint": "a" * 64, "output": "logits"}, "student": {"label": SCRIPT, "fingerprint": "b" * 64, "output": "logits"}, "controls": {}},
+        "models": {
+            "teacher": {"label": "boosted trees", "fingerprint": "a" * 64, "output": "logits"},
+            "student": {"label": SCRIPT, "fingerprint": "b" * 64, "output": "logits"},
+            "controls": {},
+        },
         "metrics": metrics,
         "slices": [
-            {"column": "age_in_years", "level": "< 30", "n": 96, "metric": main, "estimate": estimate(0.87, 0.06, 96), "rest": estimate(0.89, 0.04, 204), "outcome": "assessed", "text": "ok", "p_value": 0.41, "flagged": False},
-            {"column": IMAGE, "level": SCRIPT, "n": 41, "metric": main, "estimate": estimate(0.71, 0.13, 41), "rest": estimate(0.91, 0.03, 259), "outcome": "assessed", "text": SCRIPT, "p_value": 0.0007, "flagged": True},
-            {"column": "foreign_worker", "level": "yes", "n": 11, "metric": main, "estimate": estimate(None, n=11), "rest": None, "outcome": "not_assessed", "text": "11 rows", "p_value": None, "flagged": False},
+            {
+                "column": "age_in_years",
+                "level": "< 30",
+                "n": 96,
+                "metric": main,
+                "estimate": estimate(0.87, 0.06, 96),
+                "rest": estimate(0.89, 0.04, 204),
+                "outcome": "assessed",
+                "text": "ok",
+                "p_value": 0.41,
+                "flagged": False,
+            },
+            {
+                "column": IMAGE,
+                "level": SCRIPT,
+                "n": 41,
+                "metric": main,
+                "estimate": estimate(0.71, 0.13, 41),
+                "rest": estimate(0.91, 0.03, 259),
+                "outcome": "assessed",
+                "text": SCRIPT,
+                "p_value": 0.0007,
+                "flagged": True,
+            },
+            {
+                "column": "foreign_worker",
+                "level": "yes",
+                "n": 11,
+                "metric": main,
+                "estimate": estimate(None, n=11),
+                "rest": None,
+                "outcome": "not_assessed",
+                "text": "11 rows",
+                "p_value": None,
+                "flagged": False,
+            },
         ],
         "gates": gates,
-        "findings": [{"severity": "major", "text": "An additive model fitted on the labels alone is as accurate as the student."}, {"severity": "info", "text": f"Feature {SCRIPT} dominates."}],
-        "not_assessed": [{"what": "foreign_worker = yes", "why": "11 rows, 30 needed."}, {"what": IMAGE, "why": SCRIPT}],
-        "statement": {"kept": ["ranking of rows", "main reasons"], "lost": ["accuracy at the threshold", SCRIPT], "unknown": ["foreign workers (11 rows)"]},
+        "findings": [
+            {
+                "severity": "major",
+                "text": "An additive model fitted on the labels alone is as accurate as the student.",
+            },
+            {"severity": "info", "text": f"Feature {SCRIPT} dominates."},
+        ],
+        "not_assessed": [
+            {"what": "foreign_worker = yes", "why": "11 rows, 30 needed."},
+            {"what": IMAGE, "why": SCRIPT},
+        ],
+        "statement": {
+            "kept": ["ranking of rows", "main reasons"],
+            "lost": ["accuracy at the threshold", SCRIPT],
+            "unknown": ["foreign workers (11 rows)"],
+        },
         "reasons": _reasons(rng, None if task == "regression" else ("good", "bad")),
-        "calibration": None if task == "regression" else {"bins": {"teacher": _bins(rng, 0.03), "student": _bins(rng, 0.05)}},
-        "profile": "relative", "level": 0.95, "rows": "rows.parquet", "seed": 0, "measured": {"seconds": {"reasons": 1.2 + seed}},
-    }  # fmt: skip
+        "calibration": None
+        if task == "regression"
+        else {"bins": {"teacher": _bins(rng, 0.03), "student": _bins(rng, 0.05)}},
+        "profile": "relative",
+        "level": 0.95,
+        "rows": "rows.parquet",
+        "seed": 0,
+        "measured": {"seconds": {"reasons": 1.2 + seed}},
+    }
 
 
 def _card(name: str, role: str, kind: str, **more: Any) -> dict[str, Any]:
     return {
-        "id": name, "role": role, "kind": kind, "label": f"{kind} {name}", "settings": {}, "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
-        "readable": False, "complexity": {"parameters": 4000, "size_bytes": 32000}, "history": None, "validation": {"agreement": 0.9}, "described": None,
-    } | more  # fmt: skip
+        "id": name,
+        "role": role,
+        "kind": kind,
+        "label": f"{kind} {name}",
+        "settings": {},
+        "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
+        "readable": False,
+        "complexity": {"parameters": 4000, "size_bytes": 32000},
+        "history": None,
+        "validation": {"agreement": 0.9},
+        "described": None,
+    } | more
 
 
 def tree_description() -> dict[str, Any]:
@@ -297,23 +484,49 @@ def write(path: Path, value: Any) -> None:
 def build_run(root: Path, task: str = "binary", *, created: str = "2026-11-23T10:00:00Z", seconds: float = 1.0) -> Path:
     """A whole run. `created` and `seconds` stand for everything that differs between identical runs."""
     classes = {"binary": ["good", "bad"], "multiclass": ["setosa", CLOSING, "virginica"], "regression": []}[task]
-    write(root / "manifest.json", {
-        "schema": 1, "name": "german-credit", "title": f"German credit {SCRIPT}", "distillens": "0.1.0", "python": "3.12.1",
-        "packages": {"numpy": "2.4.0", SCRIPT: "1"}, "platform": f"Linux-{created}", "seed": 0, "recipe_sha256": "c" * 64, "created": created,
-    })  # fmt: skip
+    write(
+        root / "manifest.json",
+        {
+            "schema": 1,
+            "name": "german-credit",
+            "title": f"German credit {SCRIPT}",
+            "distillens": "0.1.0",
+            "python": "3.12.1",
+            "packages": {"numpy": "2.4.0", SCRIPT: "1"},
+            "platform": f"Linux-{created}",
+            "seed": 0,
+            "recipe_sha256": "c" * 64,
+            "created": created,
+        },
+    )
     (root / "recipe.yaml").write_text(
         "seed: 0\nreport:\n  languages: [en, zh]\n  owner: Credit Risk <script>\n", encoding="utf-8"
     )
     files: dict[str, dict[str, Any]] = {}
     files["data/dataset.json"] = {
-        "name": "german-credit", "source": f"UCI {IMAGE}", "licence": "CC BY 4.0", "citation": "Hofmann (1994)", "task": task, "classes": classes,
-        "target": "creditability", "fingerprint": "d" * 64, "roles": {"age_in_years": "audit_only", IMAGE: "audit_only", FEATURES[0]: "feature"},
-        "columns": [{"name": f, "kind": "numeric", "categories": []} for f in FEATURES], "rows": {"train": 490, "validation": 210, "test": 300},
-        "class_counts": {"test": dict.fromkeys(classes, 100)}, "target_range": None,
-        "findings": [{"kind": "duplicate_rows", "column": None, "text": "3 rows are equal.", "severity": "warning"},
-                     {"kind": "something_new", "column": SCRIPT, "text": f"{SCRIPT} looks odd.", "severity": "info"}],
-        "decision": {"adverse": "bad", "adverse_index": 1, "threshold": 0.5} if task == "binary" else {"adverse": "setosa", "adverse_index": 0, "threshold": 0.5} if task == "multiclass" else None,
-    }  # fmt: skip
+        "name": "german-credit",
+        "source": f"UCI {IMAGE}",
+        "licence": "CC BY 4.0",
+        "citation": f"Hofmann (1994) {CLOSING}",
+        "task": task,
+        "classes": classes,
+        "target": "creditability",
+        "fingerprint": "d" * 64,
+        "roles": {"age_in_years": "audit_only", IMAGE: "audit_only", FEATURES[0]: "feature"},
+        "columns": [{"name": f, "kind": "numeric", "categories": []} for f in FEATURES],
+        "rows": {"train": 490, "validation": 210, "test": 300},
+        "class_counts": {"test": dict.fromkeys(classes, 100)},
+        "target_range": None,
+        "findings": [
+            {"kind": "duplicate_rows", "column": None, "text": "3 rows are equal.", "severity": "warning"},
+            {"kind": "something_new", "column": SCRIPT, "text": f"{SCRIPT} looks odd.", "severity": "info"},
+        ],
+        "decision": {"adverse": "bad", "adverse_index": 1, "threshold": 0.5}
+        if task == "binary"
+        else {"adverse": "setosa", "adverse_index": 0, "threshold": 0.5}
+        if task == "multiclass"
+        else None,
+    }
     files["teacher/teacher.json"] = _card("teacher", "teacher", "boosted_trees")
     files["targets/targets.json"] = {
         "origin": "out_of_fold",
@@ -334,21 +547,42 @@ def build_run(root: Path, task: str = "binary", *, created: str = "2026-11-23T10
     for i, (name, (kind, description, parameters)) in enumerate(forms.items()):
         home = f"students/{name}"
         files[f"{home}/student.json"] = _card(
-            name, "student", kind, described=description, readable=description is not None, complexity={"parameters": parameters, "size_bytes": parameters * 8, "nonzero": parameters},
-            targets={"origin": "out_of_fold", "rows": 490, "queries": 980, "queries_tried": [{"per_row": 2, "validation_kl": 0.1}]},
+            name,
+            "student",
+            kind,
+            described=description,
+            readable=description is not None,
+            complexity={"parameters": parameters, "size_bytes": parameters * 8, "nonzero": parameters},
+            targets={
+                "origin": "out_of_fold",
+                "rows": 490,
+                "queries": 980,
+                "queries_tried": [{"per_row": 2, "validation_kl": 0.1}],
+            },
             influence={"change": 0.4, "permuted_agreement": 0.55, "agreement": 0.9},
-        )  # fmt: skip
+        )
         made = audit(task, verdict=("review", "fail", "fail", "pass")[i], seed=i)
         made["metrics"][0]["estimate"] = estimate(0.887 - 0.02 * i)
         made["measured"] = {"seconds": {"reasons": seconds}}
         files[f"{home}/audit.json"] = made
         exported = audit(task, seed=i) | {"measured": {"seconds": {"reasons": seconds}}}
         files[f"{home}/export/export.json"] = {
-            "format": "onnx", "file": "model.onnx", "bytes": 21400 + i, "sha256": "e" * 64, "opset": 17,
+            "format": "onnx",
+            "file": "model.onnx",
+            "bytes": 21400 + i,
+            "sha256": "e" * 64,
+            "opset": 17,
             "inputs": [{"input": f"input_{j}", "feature": f, "dtype": "float32"} for j, f in enumerate(FEATURES)],
-            "parity": {"rows": 300, "max_abs_difference": 3.1e-07, "flips": 0, "flips_beyond_tolerance": 0, "tolerance": 1e-05}, "audit": exported,
+            "parity": {
+                "rows": 300,
+                "max_abs_difference": 3.1e-07,
+                "flips": 0,
+                "flips_beyond_tolerance": 0,
+                "tolerance": 1e-05,
+            },
+            "audit": exported,
             "measured": {"p50_ms": 0.041 * seconds, "p99_ms": 0.09 * seconds, "batch_rows_per_s": 410_000.0 * seconds},
-        }  # fmt: skip
+        }
     files["students/chosen.json"] = {
         "chosen": "ebm",
         "by": "validation kl",
@@ -360,15 +594,32 @@ def build_run(root: Path, task: str = "binary", *, created: str = "2026-11-23T10
         write(root / path, value)
     for stage in ("data", "teacher", "targets", "students/ebm", "choose", "audit/ebm", "export/ebm"):
         own = {p: hashlib.sha256((root / p).read_bytes()).hexdigest() for p in files if _stage_of(p) == stage}
-        write(root / "stages" / f"{stage.replace('/', '.')}.json", {"stage": stage, "key": hashlib.sha256(stage.encode()).hexdigest(), "inputs": {}, "outputs": own,
-              "seconds": seconds, "finished": created, "summary": f"took {seconds}"})  # fmt: skip
+        write(
+            root / "stages" / f"{stage.replace('/', '.')}.json",
+            {
+                "stage": stage,
+                "key": hashlib.sha256(stage.encode()).hexdigest(),
+                "inputs": {},
+                "outputs": own,
+                "seconds": seconds,
+                "finished": created,
+                "summary": f"took {seconds}",
+            },
+        )
     _write_rows(root / "students" / "ebm" / "rows.parquet", files["students/ebm/audit.json"])
     return root
 
 
 def _stage_of(path: str) -> str:
-    return {"data/dataset.json": "data", "teacher/teacher.json": "teacher", "targets/targets.json": "targets", "students/chosen.json": "choose",
-            "students/ebm/student.json": "students/ebm", "students/ebm/audit.json": "audit/ebm", "students/ebm/export/export.json": "export/ebm"}.get(path, "")  # fmt: skip
+    return {
+        "data/dataset.json": "data",
+        "teacher/teacher.json": "teacher",
+        "targets/targets.json": "targets",
+        "students/chosen.json": "choose",
+        "students/ebm/student.json": "students/ebm",
+        "students/ebm/audit.json": "audit/ebm",
+        "students/ebm/export/export.json": "export/ebm",
+    }.get(path, "")
 
 
 def _write_rows(path: Path, made: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillens.report.headline import usable
@@ -55,9 +55,10 @@ def escape(text: object) -> str:
 def _front_matter(passport: Json, audit: Json | None) -> dict[str, Any]:
     data = passport["data"] or {}
     front: dict[str, Any] = {"library_name": "distillens", "tags": [*TAGS, "distillens"]}
-    if data.get("licence"):
-        front["license"] = "other"
-        front["license_name"] = f"data: {clean(data['licence'])}"
+    own = passport["use"].get("licence")
+    front["license"] = clean(own).lower() if own else "other"
+    if not own:
+        front["license_name"] = "not-stated"
     if data.get("task") in PIPELINES:
         front["pipeline_tag"] = PIPELINES[data["task"]]
     if audit:
@@ -101,7 +102,7 @@ def _gates(w: Words, audit: Json) -> str:
     rows = [
         (
             w.metric(g["metric"], _k(audit)),
-            relation(w, g, units.get(g["metric"], "value")),
+            relation(w, g, next((m for m in audit["metrics"] if m["name"] == g["metric"]), None)),
             w.estimate(g["bound"], units.get(g["metric"], "value")),
             w(f"verdict.{g['outcome']}"),
         )
@@ -131,6 +132,6 @@ def _k(audit: Json) -> Any:
     return audit["reasons"]["k"] if audit.get("reasons") else None
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])

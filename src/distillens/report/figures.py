@@ -67,7 +67,7 @@ def interval_plot(
     for tick in axis.ticks(5):
         parts += [
             line(axis(tick), 50, axis(tick), 53, "axis"),
-            words(axis(tick), 63, w.value(tick, unit), "t tick", anchor="middle", size=10),
+            words(axis(tick), 63, w.tick(tick, unit), "t tick", anchor="middle", size=10),
         ]
     if limit is not None:
         edge = axis.end if direction == ">=" else axis.start
@@ -78,7 +78,13 @@ def interval_plot(
     left, right = axis(low) if low is not None else axis.start, axis(high) if high is not None else axis.end
     if has_interval(estimate):
         parts.append(box(left, middle - 3, max(1.0, right - left), 6, "student fill", radius=3))
-    labels = [(axis(r.value), r.label, r.kind) for r in references]
+    # of several marks of one kind (teacher asked twice, student asked twice) one label says what the mark is
+    first = {r.kind: r for r in reversed(references) if r.kind == "repeat"}
+    labels = [
+        (axis(r.value), w("reference.repeat") if r.kind == "repeat" else r.label, r.kind)
+        for r in references
+        if first.get(r.kind, r) is r
+    ]
     if limit is not None:
         labels.append((axis(limit), w("plot.limit"), "limit"))
         parts.append(line(axis(limit), 23, axis(limit), 50, "limit"))
@@ -86,7 +92,7 @@ def interval_plot(
     parts.append(dot(axis(value), middle, 5, "student dot"))
     parts += _placed(labels, width)
     spoken = [f"{r.label} {w.value(r.value, unit)}" for r in references] + (
-        [w("plot.limit_is", {"limit": w.value(limit, unit)})] if limit is not None else []
+        [w("plot.limit_is", {"limit": w.tick(limit, unit)})] if limit is not None else []
     )
     return figure(width, 68, title, w.list([w.estimate(estimate, unit), *spoken]), parts, css="interval")
 
@@ -148,7 +154,7 @@ def lanes_plot(
     for tick in axis.ticks(4):
         parts += [
             line(axis(tick), 4, axis(tick), bottom, "grid"),
-            words(axis(tick), bottom + 12, w.value(tick, unit), "t tick", anchor="middle", size=10),
+            words(axis(tick), bottom + 12, w.tick(tick, unit), "t tick", anchor="middle", size=10),
         ]
     for i, (label, role, e) in enumerate(shown):
         y = 14.0 + 19 * i
@@ -169,14 +175,14 @@ def reliability(
     w: Words, bins: Mapping[str, Sequence[Json]], *, labels: Mapping[str, str], size: float = 300
 ) -> Markup:
     """Observed share against mean prediction; the dashed diagonal is perfect calibration, a dot's area its number of rows."""
-    axis_x, axis_y = Axis(0, 1, 44, size + 44), Axis(0, 1, size + 8, 8)
+    axis_x, axis_y = Axis(0, 1, 58, size + 58), Axis(0, 1, size + 8, 8)
     most = max((b["n"] for rows in bins.values() for b in rows), default=1)
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts += [
-            line(axis_x(tick), 8, axis_x(tick), size + 8, "grid"), line(44, axis_y(tick), size + 44, axis_y(tick), "grid"),
-            words(axis_x(tick), size + 22, w.value(tick, "share"), "t tick", anchor="middle", size=10),
-            words(38, axis_y(tick) + 3, w.value(tick, "share"), "t tick", anchor="end", size=10),
+            line(axis_x(tick), 8, axis_x(tick), size + 8, "grid"), line(58, axis_y(tick), size + 58, axis_y(tick), "grid"),
+            words(axis_x(tick), size + 22, w.tick(tick, "share"), "t tick", anchor="middle", size=10),
+            words(52, axis_y(tick) + 3, w.tick(tick, "share"), "t tick", anchor="end", size=10),
         ]  # fmt: skip
     parts.append(line(axis_x(0), axis_y(0), axis_x(1), axis_y(1), "diagonal"))
     spoken = []
@@ -189,14 +195,14 @@ def reliability(
         pairs = [f"{w.percent(b['mean'])} → {w.percent(b['observed'])}" for b in bins[role] if b["n"]]
         spoken.append(f"{labels[role]}: {w.list(pairs)}")
     parts += [
-        words(44 + size / 2, size + 40, w("plot.predicted"), "t", anchor="middle"),
+        words(58 + size / 2, size + 40, w("plot.predicted"), "t", anchor="middle"),
         tag(
             "g",
             {"transform": f"translate(9 {8 + size / 2}) rotate(-90)"},
             words(0, 0, w("plot.observed"), "t", anchor="middle"),
         ),
     ]
-    return figure(size + 56, size + 48, w("plot.reliability"), " ".join(spoken), parts, css="reliability")
+    return figure(size + 70, size + 48, w("plot.reliability"), " ".join(spoken), parts, css="reliability")
 
 
 def _shape(role: str, x: float, y: float, r: float) -> Markup:
@@ -226,7 +232,7 @@ def frontier(
     for tick in y.ticks(4):
         parts += [
             line(x.start, y(tick), x.end, y(tick), "grid"),
-            words(52, y(tick) + 3.5, w.value(tick, unit), "t tick", anchor="end", size=10),
+            words(52, y(tick) + 3.5, w.tick(tick, unit), "t tick", anchor="end", size=10),
         ]
     for power in range(math.ceil(x.low), math.floor(x.high) + 1):
         parts += [
@@ -239,9 +245,12 @@ def frontier(
         role = "student" if p["chosen"] else "plain"
         if low is not None and high is not None:
             parts.append(box(px - 2, y(high), 4, y(low) - y(high), f"{role} fill", radius=2))
-        end = px > width - 150
-        parts += [dot(px, y(e["value"]), 5, f"{role} dot"),
-                  words(px + (-9 if end else 9), y(e["value"]) + 4, p["label"], "t strong" if p["chosen"] else "t", anchor="end" if end else "start", limit=130)]  # fmt: skip
+        beside, anchor = (-9, "end") if px > width - 150 else (9, "start")
+        css = "t strong" if p["chosen"] else "t"
+        parts += [
+            dot(px, y(e["value"]), 5, f"{role} dot"),
+            words(px + beside, y(e["value"]) + 4, p["label"], css, anchor=anchor, limit=130),
+        ]
     parts += [words((x.start + x.end) / 2, height - 6, x_title, "t", anchor="middle"),
               tag("g", {"transform": f"translate(11 {height / 2 - 16}) rotate(-90)"}, words(0, 0, y_title, "t", anchor="middle"))]  # fmt: skip
     spoken = w.list(

@@ -68,14 +68,14 @@ def facts(audit: Json, w: Words) -> list[tuple[str, dict[str, str]]]:
     out = []
     fidelity = find(audit, FIDELITY)
     if fidelity is not None:
-        out.append(_fidelity(fidelity, audit, w))
+        out.append(_fidelity(fidelity, w))
     reasons = find(audit, REASONS, main_explainer(audit))
     if reasons is not None:
         out.append(_reasons(reasons, audit, w))
     return out or [("headline.nothing", {})]
 
 
-def _fidelity(metric: Json, audit: Json, w: Words) -> tuple[str, dict[str, str]]:
+def _fidelity(metric: Json, w: Words) -> tuple[str, dict[str, str]]:
     kind = "value" if metric["name"] == "r2_to_teacher" else "decision"
     e, unit = metric["estimate"], metric["unit"]
     values = {
@@ -99,7 +99,16 @@ def _reasons(metric: Json, audit: Json, w: Words) -> tuple[str, dict[str, str]]:
         return w.number(float(value) * scale, 2)
 
     low, high = (e[end] * scale if isinstance(e.get(end), (int, float)) else e.get(end) for end in ("low", "high"))
-    values = {"value": of(e["value"]), "k": w.number(k), "interval": w.span(low, high), "n": w.number(int(e["n"]))}
+
+    def of_end(end: Any) -> str:
+        return w.number(end, 2)
+
+    values = {
+        "value": of(e["value"]),
+        "k": w.number(k),
+        "interval": f"{of_end(low)}–{of_end(high)}",
+        "n": w.number(int(e["n"])),
+    }
     again = [r["value"] for r in (metric.get("repeatability") or {}).values() if usable(r)]
     if usable(chance) and again:
         assert chance is not None

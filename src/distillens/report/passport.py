@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from distillens.report.sections import sections
 from distillens.report.words import LANGUAGES, catalogue
 from distillens.store import JSON, write_json, write_text
 
-USE_FIELDS = ("intended_use", "out_of_scope", "owner", "contact", "reviewer", "sign_off", "acceptable")
+USE_FIELDS = ("intended_use", "out_of_scope", "owner", "contact", "reviewer", "sign_off", "acceptable", "licence")
 
 
 def assemble(run_dir: Path) -> dict[str, Any]:
@@ -36,8 +37,8 @@ def _assembled(run_dir: Path, parts: Parts) -> JSON:
     chosen = parts.chosen["chosen"] if parts.chosen else next(iter(sorted(parts.audits or parts.students)), None)
     audits, exports = copy.deepcopy(parts.audits), copy.deepcopy(parts.exports)
     measured = _take_measured(parts, audits, exports)
-    for student, audit in audits.items():
-        _attach_labels(audit, row_labels(run_dir, student))
+    for student, made in audits.items():
+        _attach_labels(made, row_labels(run_dir, student))
     audit = audits.get(chosen) if chosen else None
     passport: JSON = {
         "schema": 1,
@@ -151,7 +152,7 @@ def write_passport(run_dir: Path, *, languages: Sequence[str] = ("en", "zh")) ->
     passport = assemble(run_dir)
     written = []
     for language in sorted(set(languages), key=LANGUAGES.index):
-        html = guarded(run_dir, lambda language=language: page(passport, language=language))
+        html = guarded(run_dir, partial(page, passport, language=language))
         path = run_dir / ("passport.html" if language == "en" else f"passport.{language}.html")
         write_text(path, html)
         passport["measured"]["pages"][language] = len(html.encode())

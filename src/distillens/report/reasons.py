@@ -14,7 +14,7 @@ from distillens.report.words import Words
 Json = Mapping[str, Any]
 
 
-def importance(w: Words, units: Sequence[str], values: Mapping[str, Sequence[float]], *, width: float = 720) -> Markup:
+def importance(w: Words, units: Sequence[str], values: Mapping[str, Sequence[float]], *, width: float = 860) -> Markup:
     """Mean |φ| per feature: teacher | student | difference, the first two on one scale."""
     teacher, student = values["teacher"], values["student"]
     top = max([*teacher, *student, 1e-12])
@@ -61,7 +61,7 @@ def signed(w: Words, value: float, digits: int = 2) -> str:
     return ("+" if value > 0 else "") + w.number(float(value), digits)
 
 
-def row_reasons(w: Words, items: Sequence[Json], *, title: str, width: float = 720) -> Markup:
+def row_reasons(w: Words, items: Sequence[Json], *, title: str, width: float = 860) -> Markup:
     """One row: signed attributions of both models around one zero, on one scale, the row's own values at the bars."""
     reach = max([abs(item[role]) for item in items for role in ("teacher", "student")] + [1e-12])
     label_width = 270.0
@@ -102,7 +102,7 @@ def shape_function(
     for tick in axis_y.ticks(3):
         parts += [
             line(34, axis_y(tick), width - 4, axis_y(tick), "grid"),
-            words(30, axis_y(tick) + 3, w.number(float(tick), 2), "t tick", anchor="end", size=9),
+            words(30, axis_y(tick) + 3, w.exact(tick), "t tick", anchor="end", size=9),
         ]
     y, x = [float(v) for v in shape["y"]], shape["x"]
     if shape["kind"] == "numeric" and len(x) == len(y) + 1:  # steps between edges
@@ -134,15 +134,14 @@ def shape_function(
         spoken = w.list([f"{level}: {signed(w, v)}" for level, v in zip(levels, y, strict=False)][:40])
         if len(y) > 6:
             parts.append(words(36, height - 16, w("plot.levels", {"count": w.number(len(y))}), "t tick", size=9))
-    return figure(width, height - 10, shape["name"], spoken, parts, css="shape")
+    return figure(width, height - 10, shape["name"], spoken, parts, css="shape-function")
 
 
 def _finite_edges(edges: list[float]) -> list[float]:
     """Open ends (−∞, ∞) are drawn one step beyond the last cut."""
     inner = [e for e in edges if math.isfinite(e)] or [0.0, 1.0]
     step = (inner[-1] - inner[0]) / max(1, len(inner) - 1) or 1.0
-    out = [e if math.isfinite(e) else (inner[0] - step if i == 0 else inner[-1] + step) for i, e in enumerate(edges)]
-    return out
+    return [e if math.isfinite(e) else (inner[0] - step if i == 0 else inner[-1] + step) for i, e in enumerate(edges)]
 
 
 def effect_bar(value: float, reach: float, *, css: str = "student", width: float = 150) -> Markup:

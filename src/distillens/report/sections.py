@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from distillens.report.words import catalogue
 
 Json = Mapping[str, Any]
 State = tuple[str, str | None]  # assessed | partly | not_assessed, and the key of the reason
+
+
+@dataclass(frozen=True)
+class Given:
+    """The passport so far, and the audit of its chosen student."""
+
+    passport: Json
+    audit: Json | None
+
 
 ASSESSED: State = ("assessed", None)
 
@@ -37,43 +47,43 @@ def shown(audit: Json, *scopes: str) -> list[Json]:
     ]
 
 
-def _verdict(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _verdict(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    return ASSESSED if audit["gates"] else partly("no_gates")
+    return ASSESSED if g.audit["gates"] else partly("no_gates")
 
 
-def _provenance(p: Json, audit: Json | None) -> State:
-    there = [p["data"], p["teacher"], p["targets"], p["chosen"]]
+def _provenance(g: Given) -> State:
+    there = [g.passport["data"], g.passport["teacher"], g.passport["targets"], g.passport["chosen"]]
     return ASSESSED if all(there) else partly("unfinished") if any(there) else missing("unfinished")
 
 
-def _use(p: Json, audit: Json | None) -> State:
+def _use(g: Given) -> State:
     return (
         ASSESSED
-        if all(p["use"].get(f) for f in ("intended_use", "out_of_scope", "owner", "sign_off"))
+        if all(g.passport["use"].get(f) for f in ("intended_use", "out_of_scope", "owner", "sign_off"))
         else partly("by_hand")
     )
 
 
-def _performance(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _performance(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    return ASSESSED if shown(audit, "performance") else missing("no_labels")
+    return ASSESSED if shown(g.audit, "performance") else missing("no_labels")
 
 
-def _fidelity(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _fidelity(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    return ASSESSED if shown(audit, "prediction") else missing("no_numbers")
+    return ASSESSED if shown(g.audit, "prediction") else missing("no_numbers")
 
 
-def _slices(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _slices(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    if not audit["slices"]:
+    if not g.audit["slices"]:
         return missing("no_slices")
-    outcomes = {s["outcome"] for s in audit["slices"]}
+    outcomes = {s["outcome"] for s in g.audit["slices"]}
     return (
         ASSESSED
         if outcomes == {"assessed"}
@@ -83,39 +93,45 @@ def _slices(p: Json, audit: Json | None) -> State:
     )
 
 
-def _calibration(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _calibration(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    if audit["task"] == "regression":
+    if g.audit["task"] == "regression":
         return missing("regression")
-    return ASSESSED if shown(audit, "calibration") or audit.get("calibration") else missing("no_labels")
+    return ASSESSED if shown(g.audit, "calibration") or g.audit.get("calibration") else missing("no_labels")
 
 
-def _reasons(p: Json, audit: Json | None) -> State:
-    if audit is None:
+def _reasons(g: Given) -> State:
+    if g.audit is None:
         return missing("no_audit")
-    return ASSESSED if audit.get("reasons") else missing("no_explanations")
+    return ASSESSED if g.audit.get("reasons") else missing("no_explanations")
 
 
-def _readability(p: Json, audit: Json | None) -> State:
-    student = p["students"].get(p["chosen"]["id"]) if p["chosen"] else None
+def _readability(g: Given) -> State:
+    student = g.passport["students"].get(g.passport["chosen"]["id"]) if g.passport["chosen"] else None
     if student is None:
         return missing("no_student")
     return ASSESSED if student.get("readable") and described(student) else partly("not_readable")
 
 
-def _frontier(p: Json, audit: Json | None) -> State:
-    return partly("this_run_only") if len(p["audits"]) > 1 else missing("one_student")
+def _frontier(g: Given) -> State:
+    return partly("this_run_only") if len(g.passport["audits"]) > 1 else missing("one_student")
 
 
-def _footprint(p: Json, audit: Json | None) -> State:
-    export = p["export"].get(p["chosen"]["id"]) if p["chosen"] else None
+def _footprint(g: Given) -> State:
+    export = g.passport["export"].get(g.passport["chosen"]["id"]) if g.passport["chosen"] else None
     if export is None:
         return missing("no_export")
     return ASSESSED if export.get("parity") and export.get("audit") else partly("no_parity")
 
 
-SECTIONS: tuple[tuple[str, Callable[[Json, Json | None], State]], ...] = (
+def _statement(g: Given) -> State:
+    if g.audit is None:
+        return missing("no_audit")
+    return ASSESSED if g.passport["use"].get("acceptable") else partly("author")
+
+
+SECTIONS: tuple[tuple[str, Callable[[Given], State]], ...] = (
     ("verdict", _verdict),
     ("provenance", _provenance),
     ("use", _use),
@@ -124,27 +140,22 @@ SECTIONS: tuple[tuple[str, Callable[[Json, Json | None], State]], ...] = (
     ("slices", _slices),
     ("calibration", _calibration),
     ("reasons", _reasons),
-    ("layers", lambda p, audit: missing("no_layers")),
+    ("layers", lambda _: missing("no_layers")),
     ("readability", _readability),
     ("frontier", _frontier),
     ("footprint", _footprint),
-    (
-        "statement",
-        lambda p, audit: (
-            missing("no_audit") if audit is None else ASSESSED if p["use"].get("acceptable") else partly("author")
-        ),
-    ),
-    ("untested", lambda p, audit: ASSESSED if audit else partly("no_audit")),
-    ("monitoring", lambda p, audit: missing("no_protocol")),
+    ("statement", _statement),
+    ("untested", lambda g: ASSESSED if g.audit else partly("no_audit")),
+    ("monitoring", lambda _: missing("no_protocol")),
 )
 
 
 def sections(passport: Json) -> list[dict[str, Any]]:
     """[{id, number, title, state, reason}], in the order in which they are shown."""
-    audit, texts = chosen_audit(passport), catalogue("en")
+    given, texts = Given(passport, chosen_audit(passport)), catalogue("en")
     out = []
     for number, (name, assess) in enumerate(SECTIONS, start=1):
-        state, reason = assess(passport, audit)
+        state, reason = assess(given)
         out.append({"id": name, "number": number, "title": texts[f"section.{name}"], "state": state, "reason": reason})
     return out
 

@@ -46,7 +46,7 @@ def join(parts: list[Markup]) -> Markup:
 def figure(width: float, height: float, title: str, description: str, parts: list[Markup], *, css: str = "") -> Markup:
     """An inline SVG that scales with its column, with a title and a description for those who do not see it."""
     head = [tag("title", {}, clean(title)), tag("desc", {}, clean(description))]
-    attributes = {
+    attributes: Attributes = {
         "viewBox": f"0 0 {number(width)} {number(height)}", "width": width, "height": height,
         "class": f"fig {css}".strip(), "role": "img", "aria-label": clean(f"{title}. {description}"),
     }  # fmt: skip
@@ -80,7 +80,7 @@ def words(
     """A text of at most `limit` pixels; what was cut off can be read by hovering."""
     full = clean(text)
     shown = shorten(full, limit, size)
-    attributes = {"x": x, "y": y, "class": css or "t", "text-anchor": anchor}
+    attributes: Attributes = {"x": x, "y": y, "class": css or "t", "text-anchor": anchor}
     if shown != full:
         return tag("text", attributes, tag("title", {}, full), BIDI_ISOLATE.format(shown))
     return tag("text", attributes, BIDI_ISOLATE.format(shown) if not shown.isascii() else shown)

@@ -183,7 +183,7 @@ def _leaf(w: Words, value: list[float], scale: str, outputs: list[str]) -> Marku
 def _shapes(w: Words, d: Json) -> dict[str, Any]:
     """Single-feature terms as figures (of the last output named), pairs as a table."""
     singles = [t for t in d["terms"] if len(t["features"]) == 1][:MOST_SHAPES]
-    shapes = [_shape(w, t) for t in singles]
+    shapes = [_shape(t) for t in singles]
     reach = (min([0.0, *(v for s in shapes for v in s["y"])]), max([1e-9, *(v for s in shapes for v in s["y"])]))
     pairs = []
     for t in [t for t in d["terms"] if len(t["features"]) == 2][:MOST_PAIRS]:
@@ -204,7 +204,7 @@ def _column(scores: Any) -> list[float]:
     return [float(s[0]) if isinstance(s, list) else float(s) for s in scores]
 
 
-def _shape(w: Words, term: Json) -> Json:
+def _shape(term: Json) -> Json:
     """One shape function without its bins for missing and unseen values, which have no place on the axis."""
     feature, y = term["features"][0], _column(term["scores"])
     inner = y[1:-1]
@@ -331,7 +331,7 @@ def use_facts(w: Words, p: Json) -> Facts:
     return [(w("use.adverse"), name(decision["adverse"]))] + (
         [(w("use.threshold"), w("use.top_class"))]
         if multiclass
-        else [(w("use.threshold"), w.number(decision["threshold"]))]
+        else [(w("use.threshold"), w("use.threshold_text", {"threshold": w.exact(decision["threshold"])}))]
     )
 
 
@@ -347,14 +347,15 @@ def footprint(w: Words, p: Json) -> dict[str, Any] | None:
         "footprint.lead" if latency is None else "footprint.lead_latency",
         {"format": clean(export["format"]).upper(), "bytes": w.bytes(export["bytes"]), "p50": w.number(latency)},
     )
-    file: Facts = [(w("footprint.file"), name(export["file"])), (w("footprint.size"), w.bytes(export["bytes"])), (w("footprint.opset"), w.number(export.get("opset"))),
+    file: Facts = [(w("footprint.file"), name(export["file"])), (w("footprint.size"), w.bytes(export["bytes"])),
+                   (w("footprint.opset"), w.number(export.get("opset"))),
                    (w("provenance.hash"), code(export.get("sha256")))]  # fmt: skip
     tables = [(w("footprint.file_title"), file)]
     if parity:
         tables.append((w("footprint.parity"), [
             (w("footprint.rows"), w.number(parity.get("rows"))), (w("footprint.difference"), w.number(parity.get("max_abs_difference"), 2)),
             (w("footprint.flips"), w.number(parity.get("flips"))), (w("footprint.beyond"), w.number(parity.get("flips_beyond_tolerance"))),
-            (w("footprint.tolerance"), w.number(parity.get("tolerance"), 2)),
+            (w("footprint.tolerance"), w.number(parity.get("tolerance"), 1)),
         ]))  # fmt: skip
     audited = export.get("audit")
     if audited:

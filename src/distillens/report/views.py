@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,8 +93,9 @@ def metrics(w: Words, audit: Json, scopes: Sequence[str]) -> list[dict[str, Any]
             if usable(metric["estimate"])
             else ""
         )
+        about = w.about(metric["name"], (audit.get("reasons") or {}).get("k"))
         rows.append({
-            "label": label, "about": w.about(metric["name"], (audit.get("reasons") or {}).get("k")), "optimised": metric.get("optimised", False), "estimate": metric["estimate"],
+            "label": label, "about": about, "optimised": metric.get("optimised", False), "estimate": metric["estimate"],
             "unit": metric["unit"], "plot": plot, "normalised": metric.get("normalised"), "anchor": anchor(metric["name"], metric.get("explainer")),
         })  # fmt: skip
     return rows
@@ -111,32 +111,51 @@ def _gate(w: Words, gate: Json, audit: Json) -> dict[str, Any]:
     metric = _metric_of(gate, audit)
     unit = metric["unit"] if metric else "value"
     label = _label(w, metric, audit) if metric else w.metric(gate["metric"])
-    relative = is_difference(gate)
-    reference = _relative_value(gate, metric) if relative else None
+    own = metric["estimate"] if metric and usable(metric["estimate"]) else None
     refs = references(w, metric) if metric else []
-    bound, limit = gate["bound"], finite(gate.get("limit"))
-    if (
-        relative and reference is not None
-    ):  # the interval of the difference, placed at the reference's value: one axis for all
-        bound = dict(bound) | {
-            k: bound[k] + reference for k in ("value", "low", "high") if isinstance(bound.get(k), (int, float))
-        }
-        limit = None if limit is None else limit + reference
-    elif relative:
+    bound, limit, placed = on_metric_axis(gate, metric)
+    if gate.get("relative_to") and not placed:
         refs = [Reference("other", control_name(w, gate["relative_to"]), 0.0)]
-    shown = metric["estimate"] if metric and usable(metric["estimate"]) else None
-    plot = (
-        interval_plot(w, bound, unit=unit, title=label, references=refs, limit=limit, direction=gate["direction"])
-        if usable(bound)
-        else ""
-    )
-    why = gate_reason(w, gate, unit)
-    english = w.language == "en" and gate.get("why")
+    if not usable(bound) and own is not None and not gate.get("relative_to"):
+        bound = own
+    plot = ""
+    if usable(bound):
+        plot = interval_plot(
+            w, bound, unit=unit, title=label, references=refs, limit=limit, direction=gate["direction"], width=560
+        )
     return {
-        "anchor": anchor(gate["metric"], gate.get("explainer"), gate.get("relative_to")), "label": label, "relation": relation(w, gate, unit),
-        "numbers": w.estimate(shown, unit) if shown else w.estimate(gate["bound"], unit), "plot": plot, "outcome": gate["outcome"],
-        "why": clean(gate["why"]) if english else why, "lang": "",
+        "anchor": anchor(gate["metric"], gate.get("explainer"), gate.get("relative_to")), "label": label,
+        "relation": relation(w, gate, metric), "numbers": w.estimate(own or gate["bound"], unit), "plot": plot, "outcome": gate["outcome"],
+        "why": clean(gate["why"]) if w.language == "en" and gate.get("why") else gate_reason(w, gate),
     }  # fmt: skip
+
+
+def on_metric_axis(gate: Json, metric: Json | None) -> tuple[Json, float | None, bool]:
+    """(interval, limit, True) of a gate on the axis of its metric; (…, False) when it can only be shown as a difference.
+
+    A relative gate holds a difference to its reference (or a ratio minus one) against the margin. Placed at the
+    reference's value, interval, limit and all the references share one axis.
+    """
+    bound, limit = gate["bound"], finite(gate.get("limit"))
+    if not gate.get("relative_to"):
+        return bound, limit, True
+    reference = _relative_value(gate, metric)
+    if reference is None or limit is None:
+        return bound, limit, False
+    factor = abs(reference) if is_ratio(gate, metric) else 1.0
+    moved = {
+        end: reference + factor * bound[end] for end in ("value", "low", "high") if finite(bound.get(end)) is not None
+    }
+    return {**bound, **moved}, reference + factor * limit, True
+
+
+def is_ratio(gate: Json, metric: Json | None) -> bool:
+    """Whether the margin is a share of the reference's value: then the number held against it is nearer to the ratio minus one."""
+    reference = _relative_value(gate, metric) if gate.get("relative_to") else None
+    if metric is None or not reference or not (usable(gate["bound"]) and usable(metric["estimate"])):
+        return False
+    own, held = float(metric["estimate"]["value"]), float(gate["bound"]["value"])
+    return abs(held - (own / reference - 1)) < abs(held - (own - reference))
 
 
 def _metric_of(gate: Json, audit: Json) -> Json | None:
@@ -144,17 +163,6 @@ def _metric_of(gate: Json, audit: Json) -> Json | None:
     exact = [m for m in same if m.get("explainer") == gate.get("explainer")]
     found: Json | None = next(iter(exact or same), None)
     return found
-
-
-def is_difference(gate: Json) -> bool:
-    """Whether a gate holds a difference to a reference (limit = ∓ margin) against its limit, not the quantity itself."""
-    margin, limit = gate.get("margin"), finite(gate.get("limit"))
-    return (
-        bool(gate.get("relative_to"))
-        and margin is not None
-        and limit is not None
-        and math.isclose(abs(limit), abs(margin), abs_tol=1e-12)
-    )
 
 
 def _relative_value(gate: Json, metric: Json | None) -> float | None:
@@ -168,49 +176,90 @@ def _relative_value(gate: Json, metric: Json | None) -> float | None:
     return float(source["value"]) if source is not None and usable(source) else None
 
 
-def relation(w: Words, gate: Json, unit: str) -> str:
+def relation(w: Words, gate: Json, metric: Json | None) -> str:
     """What the gate asks for, in words."""
+    unit = metric["unit"] if metric else "value"
     if gate.get("relative_to"):
-        other = control_name(w, gate["relative_to"])
-        margin = gate.get("margin")
+        other, margin = control_name(w, gate["relative_to"]), gate.get("margin")
         if not margin:
             return w("gate.not_worse", {"other": other})
-        amount = w("gate.points", {"points": w.number(100 * margin, 2)}) if unit == "share" else w.number(margin, 2)
+        if is_ratio(gate, metric):
+            amount = w.percent(margin, exact=True)
+        elif unit == "share":
+            amount = w("gate.points", {"points": w.exact(round(100 * margin, 6))})
+        else:
+            amount = w.exact(margin)
         return w("gate.margin", {"other": other, "margin": amount})
-    return w("gate.at_least" if gate["direction"] == ">=" else "gate.at_most", {"limit": w.value(gate["limit"], unit)})
+    limit = w.percent(gate["limit"], exact=True) if unit == "share" else w.exact(gate["limit"])
+    return w("gate.at_least" if gate["direction"] == ">=" else "gate.at_most", {"limit": limit})
 
 
-def gate_reason(w: Words, gate: Json, unit: str) -> str:
+def gate_reason(w: Words, gate: Json) -> str:
     """Why a gate came out as it did, from its numbers."""
     bound = gate["bound"]
     if bound.get("status", "ok") != "ok":
         return w(f"why.{bound['status']}")
+    if gate["outcome"] == "review":
+        low, high, limit = finite(bound.get("low")), finite(bound.get("high")), float(gate["limit"])
+        inside = (low is None or low <= limit) and (high is None or limit <= high)
+        return w("why.review" if inside else "why.insufficient")
     return w(f"why.{gate['outcome']}")
 
 
 # ── statement ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def phrases(w: Words, audit: Json, kind: str) -> Markup:
-    """Kept, lost or unknown, as a list of phrases.
+    """Kept, lost or unknown: the audit's own phrases in English, the same from gates and slices in other languages."""
+    if w.language == "en":
+        parts = [Markup("{}").format(clean(p)) for p in (audit.get("statement") or {}).get(kind) or ()]
+    else:
+        parts = _structured_phrases(w, audit, kind)
+    return Markup(w("number.separator")).join(parts) if parts else Markup("{}").format(w("statement.nothing"))
 
-    English shows the audit's own phrases. Other languages name the gates' metrics, and mark what only exists in English.
-    """
-    own = list((audit.get("statement") or {}).get(kind) or ())
-    if w.language == "en" or not own:
-        return Markup(w("number.separator")).join(Markup("{}").format(clean(p)) for p in own) or Markup("{}").format(
-            w("statement.nothing")
-        )
+
+def _structured_phrases(w: Words, audit: Json, kind: str) -> list[Markup]:
+    """Each gated metric once, at its worst outcome; then the slices that are worse or too small."""
+    rank = ("pass", "review", "fail")
+    worst: dict[str, str] = {}
+    for gate in audit["gates"]:
+        metric = _metric_of(gate, audit)
+        label = _label(w, metric, audit) if metric else w.metric(gate["metric"])
+        worst[label] = max(worst.get(label, "pass"), gate["outcome"], key=rank.index)
     outcome = {"kept": "pass", "lost": "fail", "unknown": "review"}[kind]
-    known = list(dict.fromkeys(_gate_name(w, g, audit) for g in audit["gates"] if g["outcome"] == outcome))
-    parts = [Markup("{}").format(p) for p in known]
-    original = Markup('<span class="original">{}<q lang="en">{}</q></span>').format(
-        w("page.original_inline"), clean("; ".join(own))
-    )
-    return Markup("{} {}").format(Markup(w("number.separator")).join(parts), original)
+    parts = [Markup("{}").format(label) for label, found in worst.items() if found == outcome]
+    for s in audit["slices"]:
+        if kind == "lost" and s.get("flagged") and s.get("kind", "column") == "column":
+            parts.append(slice_name(w, s))
+        if kind == "unknown" and s["outcome"] == "not_assessed":
+            parts.append(w.html("slices.too_small", {"slice": slice_name(w, s), "n": w.number(s["n"])}))
+    return parts
 
 
-def _gate_name(w: Words, gate: Json, audit: Json) -> str:
-    metric = _metric_of(gate, audit)
-    return _label(w, metric, audit) if metric else w.metric(gate["metric"])
+def not_assessed(w: Words, audit: Json) -> list[tuple[Markup, Markup]]:
+    """(what, why) of everything the audit left out; what this language has no words for stays in the original wording."""
+    names = {m["name"] for m in audit["metrics"]}
+    small = {f"{s['column']} = {s['level']}": s for s in audit["slices"] if s["outcome"] == "not_assessed"}
+    listed = []
+    for x in audit.get("not_assessed", ()):
+        what, why = str(x["what"]), str(x["why"])
+        key = "left_out." + what.replace(" ", "_")
+        if w.language == "en":
+            listed.append((name(what), Markup("{}").format(clean(why))))
+        elif w.has(key):
+            listed.append((Markup("{}").format(w(key)), Markup("{}").format(w(f"{key}.why"))))
+        elif what in small:
+            listed.append((slice_name(w, small[what]), Markup("{}").format(w("why.insufficient"))))
+        elif what.partition(" (")[0] in names:
+            listed.append((Markup("{}").format(w.metric(what.partition(" (")[0])), original(w, why)))
+        else:
+            listed.append((original(w, what), original(w, why)))
+    return listed
+
+
+def original(w: Words, text: str) -> Markup:
+    """A text that exists in English only, marked as such in other languages."""
+    if w.language == "en":
+        return Markup("{}").format(clean(text))
+    return Markup('<span class="original">{}<q lang="en">{}</q></span>').format(w("page.original_inline"), clean(text))
 
 
 # ── slices and rows ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,7 +269,7 @@ def slices(w: Words, audit: Json) -> list[dict[str, Any]]:
     rows = []
     for s in sorted(audit["slices"], key=lambda s: (not s.get("flagged"), s["outcome"] != "assessed")):
         unit = units.get(s["metric"], "share")
-        label = Markup("{} <small>{}</small>").format(name(f"{s['column']} = {s['level']}"), w.metric(s["metric"]))
+        label = Markup("{} <small>{}</small>").format(slice_name(w, s), w.metric(s["metric"]))
         plot = ""
         if s["outcome"] == "assessed" and usable(s["estimate"]):
             refs = [_reference("other", w("slices.rest"), s["rest"])] if usable(s.get("rest")) else []
@@ -228,9 +277,39 @@ def slices(w: Words, audit: Json) -> list[dict[str, Any]]:
                 w, s["estimate"], unit=unit, title=f"{s['column']} = {s['level']}", references=refs, width=260
             )
         word = "flagged" if s.get("flagged") else s["outcome"]
-        rows.append({"label": label, "n": s["n"], "unit": unit, "estimate": s["estimate"], "rest": s.get("rest"), "p_value": s.get("p_value"),
-                     "flagged": bool(s.get("flagged")), "plot": plot, "outcome": Markup('<span class="so {}">{}</span>').format(word, w(f"slice.{word}"))})  # fmt: skip
+        outcome = Markup('<span class="so {}">{}</span>').format(word, w(f"slice.{word}"))
+        rows.append({
+            "label": label, "n": s["n"], "unit": unit, "estimate": s["estimate"], "rest": s.get("rest"), "p_value": s.get("p_value"),
+            "flagged": bool(s.get("flagged")), "plot": plot, "outcome": outcome,
+        })  # fmt: skip
     return rows
+
+
+_LEVELS = (
+    (re.compile(r"\(missing\)"), "level.missing"),
+    (re.compile(r"\((?P<count>\d+) rarer levels\)"), "level.rarer"),
+    (re.compile(r"up to (?P<high>[-+.\de]+)"), "level.up_to"),
+    (re.compile(r"above (?P<low>[-+.\de]+), up to (?P<high>[-+.\de]+)"), "level.between"),
+    (re.compile(r"above (?P<low>[-+.\de]+)"), "level.above"),
+    (re.compile(r"teacher's probability within (?P<band>[.\d]+) of (?P<threshold>[.\d]+)"), "level.near"),
+)
+
+
+def slice_name(w: Words, s: Json) -> Markup:
+    """`column = level`; what the audit names itself (the decision, the boundary, ranges) in this language."""
+    kind, level = s.get("kind", "column"), str(s["level"])
+    column = w(f"slice_kind.{kind}") if kind in {"decision", "boundary"} else str(s["column"])
+    for pattern, key in _LEVELS:
+        if match := pattern.fullmatch(level):
+            level = w(key, match.groupdict())
+            break
+    return Markup("{}{}{}").format(name(column), w("slices.is"), name(level))
+
+
+def cell_text(w: Words, value: Any) -> str:
+    """A row's own value; missing and unseen values in words."""
+    text = clean(value)
+    return w(f"cell.{text[1:-1]}") if text in {"(missing)", "(unseen)"} else text
 
 
 def importance_figure(w: Words, audit: Json) -> Markup:
@@ -252,7 +331,7 @@ def row_views(w: Words, audit: Json) -> list[dict[str, Any]]:
         views.append({
             "id": row["row_id"], "distance": row["distance"], "teacher": name(teacher), "student": name(student),
             "label": None if label is None else name(_decision(w, label)), "flags": _flags(row, classification=audit["task"] != "regression"),
-            "figure": drawn.row_reasons(w, row["items"], title=w("explorer.row", {"id": row["row_id"]})),
+            "figure": drawn.row_reasons(w, [{**i, "value": cell_text(w, i["value"])} for i in row["items"]], title=w("explorer.row", {"id": row["row_id"]})),
         })  # fmt: skip
     return views
 

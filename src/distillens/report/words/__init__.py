@@ -113,8 +113,20 @@ class Words:
             text = f"{value:.{decimals}f}"
         return text.replace("-", MINUS)
 
-    def percent(self, share: Any, *, sign: bool = True) -> str:
-        """A share as percent with one decimal; more when it would otherwise read 0 or 100 without being it."""
+    def exact(self, value: Any) -> str:
+        """A number that somebody set (a limit, a threshold, a tick): as it was written, without padding."""
+        if value is None or isinstance(value, str) or not math.isfinite(value):
+            return self.number(value)
+        text = f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+        return (self.number(float(value)) if "e" in text else text).replace("-", MINUS)
+
+    def percent(self, share: Any, *, sign: bool = True, exact: bool = False) -> str:
+        """A share as percent with one decimal; more when it would otherwise read 0 or 100 without being it.
+
+        exact: a share that somebody set, without padding.
+        """
+        if exact:
+            return self.exact(round(100 * float(share), 6)) + (self.percent_sign if sign else "")
         if share is None or (isinstance(share, float) and math.isnan(share)):
             return "—"
         value = 100 * float(share)
@@ -132,6 +144,10 @@ class Words:
     def value(self, value: Any, unit: str = "value") -> str:
         """A number in its unit: shares in percent, everything else with three digits."""
         return self.percent(value) if unit == "share" else self.number(value)
+
+    def tick(self, value: float, unit: str = "value") -> str:
+        """A round number on an axis."""
+        return self.percent(value, exact=True) if unit == "share" else self.exact(value)
 
     def span(self, low: Any, high: Any, unit: str = "value") -> str:
         """An interval."""
