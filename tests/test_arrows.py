@@ -11,14 +11,19 @@ PACKAGE = Path(__file__).parent.parent / "src" / "distillens"
 
 # Lower may not know higher. Rooms of one rank may know each other only where `FRIENDS` says so.
 RANKS = (
-    {"errors", "store", "estimate", "intervals", "similarity", "progress", "named", "run"},
+    {"errors", "store", "estimate", "intervals", "similarity", "progress", "named", "run", "recipe_text"},
     {"data"},
     {"models"},
     {"explainers"},
     {"transfer", "metrics"},
     {"students", "audit", "exporters", "report", "objectives"},
+    {"recipe_entries"},
+    {"recipe_settings", "recipe_schema"},
     {"recipe", "pipeline"},
-    {"recipe_sketch", "recipe_check", "terminal", "cli", "__main__"},
+    {"recipe_cost", "recipe_sketch", "listing", "terminal"},
+    {"recipe_check"},
+    {"cli"},
+    {"__main__"},
 )
 FRIENDS = {("pipeline", "recipe")}
 NEVER = {
