@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from distillens.audit.result import Audit
     from distillens.data.base import Dataset, Table
     from distillens.data.load import load_dataset
+    from distillens.distilling import distill
     from distillens.estimate import Estimate
     from distillens.explainers.base import Explanation
     from distillens.explainers.explain import explain
-    from distillens.pipeline import distill, run
+    from distillens.pipeline import run
     from distillens.recipe import Recipe
     from distillens.run import Run
 
@@ -35,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "run": "distillens.pipeline",
-    "distill": "distillens.pipeline",
+    "distill": "distillens.distilling",
     "explain": "distillens.explainers.explain",
     "audit": "distillens.audit.audit",
     "Recipe": "distillens.recipe",

@@ -118,6 +118,7 @@ class Run:
             handle.flush()
             shutil.rmtree(self.directory / ".work", ignore_errors=True)
             yield
+            shutil.rmtree(self.directory / ".work", ignore_errors=True)
         finally:
             handle.close()
 

@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
     except OSError as error:
         raise RunError(f"Cannot write {path}: {error.strerror}. Free some space or choose another --out.") from error
     part = Path(name)
@@ -91,9 +93,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(part, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another --out.") from error
+        raise RunError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another --out."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def sync_folder(folder: Path) -> None:
@@ -125,7 +137,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise ArtefactError(f"{path} does not exist.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path} is not valid JSON ({error}); it was damaged or not written by distillens.") from error
+        raise ArtefactError(
+            f"{path} is not valid JSON ({error}); it was damaged or not written by distillens."
+        ) from error
 
 
 def write_record(path: Path, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
