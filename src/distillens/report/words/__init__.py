@@ -22,7 +22,7 @@ from distillens.report.svg import clean
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "zh")
-_MARKS = re.compile(r"\*\*(.+?)\*\*|\[\[([a-z_]+)\|(.+?)\]\]")
+_MARKS = re.compile(r"\*\*(.+?)\*\*|\[\[([a-z0-9_]+)\|(.+?)\]\]")
 MINUS, DASH, THIN = "−", "–", "\u202f"
 
 
