@@ -1,9 +1,10 @@
 """`OnnxModel`: a file exported by distillens, run by onnxruntime and queried like any other model.
 
-The file takes texts for categories. Explanations ask about millions of masked rows, and handing that many texts to a runtime
-costs more than the model itself. So the file is opened twice: as it is (`whole_file=True`: texts in, as a user would call it), and
-with its text look-ups cut off, so that category codes go in where the look-ups' answers would. Nothing else differs, and on
-loading every category, the missing and the unseen text are put through the look-ups that were cut off: they must give exactly those codes.
+The file takes texts for categories and gives several outputs. Explanations ask about millions of masked rows, and handing that
+many texts to a runtime costs as much as the model itself. So the file is opened twice: as it is (`whole_file=True`: texts in, all
+outputs out, as a user would call it), and cut down: category codes go in where the answers of its text look-ups would, and only
+the output that `Model` speaks of comes out. Nothing between the two is touched, and on loading every category, the missing and the
+unseen text are put through the look-ups that were cut off: they must give exactly those codes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from numpy.typing import NDArray
 
 from distillens.data.base import UNSEEN, Column, Table
 from distillens.errors import ArtefactError, ModelError, did_you_mean
+from distillens.models.base import Output
 from distillens.models.encoding import as_float32
 from distillens.models.onnx_description import KEY, Description, RawInput
 
 if TYPE_CHECKING:
     from distillens.data.base import Floats, Ints
-    from distillens.models.base import Decision, Output
+    from distillens.models.base import Decision
 
+ANSWER: dict[Output, str] = {
+    "logits": "logits",
+    "probabilities": "probabilities",
+    "values": "value",
+}  # output of the file
 BATCH = 16_384  # rows a call: they stay in the processor's cache
 
 
@@ -34,7 +41,7 @@ class OnnxModel:
     """A loaded file; make one with `OnnxModel.load`.
 
     description: what the file says about itself. fingerprint: SHA-256 of the file. size_bytes: of the file.
-    whole_file: run the text look-ups too. threads: of onnxruntime; None = its own choice.
+    whole_file: run the file as it is, text look-ups included. threads: of onnxruntime; None = its own choice.
     """
 
     kind: ClassVar[str] = "onnx"
@@ -47,7 +54,7 @@ class OnnxModel:
     threads: int | None
     whole_file: bool
     _whole: Any = field(repr=False)
-    _coded: Any = field(repr=False)
+    _short: Any = field(repr=False)
 
     @classmethod
     def load(cls, path: str | Path, *, label: str | None = None, threads: int | None = None) -> OnnxModel:
@@ -64,9 +71,8 @@ class OnnxModel:
         description = _described(proto, path)
         whole = _session(payload, path, threads)
         _check_interface(whole, description, path)
-        coded = whole
-        if any(i.dtype == "string" for i in description.inputs):
-            coded = _session(_without_lookups(proto, description, path, threads), path, threads)
+        _check_lookups(proto, description, path)
+        short = _session(_cut_down(proto, description), path, threads)
         return cls(
             path,
             label or description.label,
@@ -76,7 +82,7 @@ class OnnxModel:
             threads,
             False,
             whole,
-            coded,
+            short,
         )
 
     def as_whole_file(self) -> OnnxModel:
@@ -102,14 +108,13 @@ class OnnxModel:
 
     def __call__(self, inputs: Table) -> Floats:
         """(n, K) logits, probabilities or values. ModelError when a column the file wants is not there or of another kind."""
-        name = {"logits": "logits", "probabilities": "probabilities", "values": "value"}[self.output]
-        return np.asarray(self._run(inputs, name), dtype=np.float64)
+        return np.asarray(self._run(inputs, ANSWER[self.output]), dtype=np.float64)
 
     def decide(self, inputs: Table) -> Ints:
         """(n,) class indices as the file itself decides; ModelError when it was exported without a decision."""
         if self.decision is None:
             raise ModelError(f"{self.path} was exported without a decision; export it again with one.")
-        return np.asarray(self._run(inputs, "decision")[:, 0], dtype=np.int64)
+        return np.asarray(self.as_whole_file()._run(inputs, "decision")[:, 0], dtype=np.int64)
 
     def feeds(self, inputs: Table) -> dict[str, NDArray[Any]]:
         """What to feed to onnxruntime for these rows: by input name, (n, 1) float32, or texts (of objects) for the whole file."""
@@ -131,8 +136,8 @@ class OnnxModel:
         return {"size_bytes": self.size_bytes}
 
     def run_feeds(self, feeds: dict[str, NDArray[Any]], outputs: list[str] | None = None) -> list[NDArray[Any]]:
-        """One call of onnxruntime with what `feeds` returned; all outputs of the file, or those named."""
-        session = self._whole if self.whole_file else self._coded
+        """One call of onnxruntime with what `feeds` returned; all outputs (of the whole file: all it has), or those named."""
+        session = self._whole if self.whole_file else self._short
         answers: list[NDArray[Any]] = session.run(outputs, feeds)
         return answers
 
@@ -236,51 +241,59 @@ def _check_interface(session: Any, description: Description, path: Path) -> None
         )
 
 
-def _without_lookups(proto: Any, description: Description, path: Path, threads: int | None) -> bytes:
-    """The same graph with codes as inputs in place of texts; its look-ups are tried on every text they know first."""
+def _check_lookups(proto: Any, description: Description, path: Path) -> None:
+    """Every text the look-ups know, and one they do not, must give the code that the description says. ArtefactError otherwise."""
     import onnx
     from onnx import TensorProto, helper
 
-    graph = proto.graph
     texts = {i.name: i for i in description.inputs if i.dtype == "string"}
-    lookups = {n.input[0]: n for n in graph.node if n.op_type == "LabelEncoder" and n.input[0] in texts}
-    readers = [name for node in graph.node for name in node.input if name in texts]
-    if sorted(readers) != sorted(lookups) or set(lookups) != set(texts):
+    lookups = {n.input[0]: n for n in proto.graph.node if n.op_type == "LabelEncoder" and n.input[0] in texts}
+    readers = [name for node in proto.graph.node for name in node.input if name in texts]
+    if sorted(readers) != sorted(texts) or set(lookups) != set(texts):
         raise ArtefactError(
             f"{path} reads its texts in a way distillens does not write; it was changed after the export."
         )
-
-    float_info = [helper.make_tensor_value_info(n.output[0], TensorProto.FLOAT, ["rows", 1]) for n in lookups.values()]
-    text_info = [helper.make_tensor_value_info(name, TensorProto.STRING, ["rows", 1]) for name in lookups]
-    tried = onnx.ModelProto()
-    tried.CopyFrom(proto)
-    tried.graph.CopyFrom(helper.make_graph(list(lookups.values()), "look-ups", text_info, float_info))
-    session = _session(tried.SerializeToString(), path, threads)
-    longest = max(len(one.column.categories) for one in texts.values())
+    if not texts:
+        return
+    alone = onnx.ModelProto()
+    alone.CopyFrom(proto)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.STRING, ["rows", 1]) for name in texts]
+    outputs = [helper.make_tensor_value_info(lookups[name].output[0], TensorProto.FLOAT, ["rows", 1]) for name in texts]
+    alone.graph.CopyFrom(helper.make_graph(list(lookups.values()), "look-ups", inputs, outputs))
+    session = _session(alone.SerializeToString(), path, threads=1)
+    rows = 2 + max(len(one.column.categories) for one in texts.values())
     feeds = {}
     for name, one in texts.items():
-        listed = [*one.column.categories, *[one.unseen] * (longest - len(one.column.categories) + 1), one.missing]
-        feeds[name] = np.array(listed, dtype=object)[:, None]
-    for name, node in lookups.items():
-        got = session.run([node.output[0]], feeds)[0][:, 0]
-        count = len(texts[name].column.categories)
-        codes = np.concatenate([np.arange(count), np.full(longest - count + 1, UNSEEN), [np.nan]])
-        if not np.array_equal(got, codes.astype(np.float32), equal_nan=True):
+        tried = [*one.column.categories, one.missing]
+        feeds[name] = np.array(tried + [one.unseen] * (rows - len(tried)), dtype=object)[:, None]
+    found = session.run([output.name for output in outputs], feeds)
+    for one, codes in zip(texts.values(), found, strict=True):
+        expected = np.full(rows, UNSEEN, dtype=np.float32)
+        count = len(one.column.categories)
+        expected[: count + 1] = [*range(count), np.nan]
+        if not np.array_equal(codes[:, 0], expected, equal_nan=True):
             raise ArtefactError(
-                f"{path} maps the texts of {texts[name].column.name!r} to other codes than its description says; it was changed after the export."
+                f"{path} maps the texts of {one.column.name!r} to other codes than its description says; it was changed after the export."
             )
 
-    coded = onnx.ModelProto()
-    coded.CopyFrom(proto)
-    kept = [n for n in graph.node if not (n.op_type == "LabelEncoder" and n.input[0] in texts)]
-    inputs = [helper.make_tensor_value_info(i.name, TensorProto.FLOAT, ["rows", 1]) for i in description.inputs]
-    for one in inputs:
-        if one.name in lookups:  # the code takes the text's name, so that both files are fed alike
-            kept.insert(
-                0, helper.make_node("Identity", [one.name], [lookups[one.name].output[0]], name=f"code_{one.name}")
-            )
-    del coded.graph.node[:], coded.graph.input[:]
-    coded.graph.node.extend(kept)
-    coded.graph.input.extend(inputs)
-    payload: bytes = coded.SerializeToString()
+
+def _cut_down(proto: Any, description: Description) -> bytes:
+    """The same graph with codes as inputs in place of texts, and only the answer as output."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    texts = {i.name for i in description.inputs if i.dtype == "string"}
+    short = onnx.ModelProto()
+    short.CopyFrom(proto)
+    del short.graph.node[:], short.graph.input[:], short.graph.output[:]
+    for node in proto.graph.node:
+        # the code takes the text's name, so that both graphs are fed by the same names
+        if node.op_type == "LabelEncoder" and node.input[0] in texts:
+            node = helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
+        short.graph.node.append(node)
+    short.graph.input.extend(
+        helper.make_tensor_value_info(i.name, TensorProto.FLOAT, ["rows", 1]) for i in description.inputs
+    )
+    short.graph.output.extend(o for o in proto.graph.output if o.name == ANSWER[description.output])
+    payload: bytes = short.SerializeToString()
     return payload
