@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from distillens.report.svg import Axis, box, dot, figure, line, path, words
+from distillens.report.svg import Axis, box, figure, line, path, words
 from distillens.report.words import Words
 
 Json = Mapping[str, Any]
@@ -99,7 +99,7 @@ def shape_function(
         words(2, 12, shape["name"], "t strong", limit=width - 4),
         line(34, axis_y(0), width - 4, axis_y(0), "zero"),
     ]
-    for tick in axis_y.ticks(3):
+    for tick in axis_y.ticks(4):
         parts += [
             line(34, axis_y(tick), width - 4, axis_y(tick), "grid"),
             words(30, axis_y(tick) + 3, w.exact(tick), "t tick", anchor="end", size=9),
@@ -125,10 +125,7 @@ def shape_function(
         step = (width - 42) / max(1, len(y))
         for i, v in enumerate(y):
             centre = 36 + step * (i + 0.5)
-            parts += [
-                box(centre - step * 0.3, axis_y(0), step * 0.6, axis_y(v) - axis_y(0), "student bar"),
-                dot(centre, axis_y(v), 2.2, "student dot"),
-            ]
+            parts.append(box(centre - step * 0.3, axis_y(0), step * 0.6, axis_y(v) - axis_y(0), "student bar"))
             if len(y) <= 6:
                 parts.append(words(centre, height - 16, levels[i], "t tick", anchor="middle", limit=step - 2, size=9))
         spoken = w.list([f"{level}: {signed(w, v)}" for level, v in zip(levels, y, strict=False)][:40])
