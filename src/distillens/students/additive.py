@@ -180,7 +180,7 @@ def quiet_interpret() -> Iterator[None]:
 
 
 def prepared(table: Table) -> Floats:
-    """(n, F) what interpret sees: float32 numbers and codes; an unseen boolean code is missing."""
+    """(n, F) what interpret sees: float32 numbers and codes; an unseen boolean code is missing; a column that is missing everywhere is 0."""
     import numpy as np
 
     from distillens.models.encoding import as_float32
@@ -189,6 +189,8 @@ def prepared(table: Table) -> Floats:
     for j, column in enumerate(table.columns):
         if column.kind == "boolean":
             rows[rows[:, j] < 0, j] = np.nan
+        if np.isnan(rows[:, j]).all():
+            rows[:, j] = 0.0  # interpret computes bounds of numbers, and there are none
     return rows
 
 
