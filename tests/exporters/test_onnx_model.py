@@ -97,7 +97,11 @@ def test_tampering_is_noticed(path: Path) -> None:
         node = next(n for n in proto.graph.node if n.op_type == "LabelEncoder")
         next(a for a in node.attribute if a.name == "values_floats").floats[0] = 3.0
 
+    def function(proto, record) -> None:
+        proto.functions.add(name="f", domain="d")
+
     changes = {
+        "functions, sub-graphs": function,
         "other files": other_file,
         "other codes": lookup,
         "inputs or outputs": lambda proto, record: record["inputs"].pop(),

@@ -19,6 +19,7 @@ from distillens.store import atomic_path, canonical_json
 
 if TYPE_CHECKING:
     from distillens.models.base import Decision, Model
+    from distillens.models.onnx_description import Description
 
 EMITTERS: dict[str, str] = {
     "linear": "distillens.exporters.onnx_linear:emit_linear",
@@ -51,7 +52,7 @@ class OnnxExport:
         return ExportResult(Path(path).name, len(payload), hashlib.sha256(payload).hexdigest(), inputs, OPSET)
 
 
-def build(model: Model, *, decision: Decision | None = None) -> tuple[Any, Any]:
+def build(model: Model, *, decision: Decision | None = None) -> tuple[Any, Description]:
     """The `onnx.ModelProto` of a model, checked, and its `Description`. ModelError as for `OnnxExport`."""
     import onnx
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from distillens.data.base import Ints
     from distillens.models.encoding import Encoding
 
+PARTS = ("value", "category", "missing")  # the order in which blocks of columns are put together
+
 
 def emit_encoding(graph: Graph, raw: str, encoding: Encoding, *, only: Ints | None = None) -> str:
     """(n, D) float64 encoded rows; with `only`, those encoded columns in that order (at least one)."""

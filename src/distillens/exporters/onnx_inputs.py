@@ -37,8 +37,7 @@ def emit_unknown(graph: Graph, raw: str, features: Sequence[int] | Ints, columns
     unknown = graph.node("IsNaN", [tensor])
     boolean = np.array([columns[j].kind == "boolean" for j in features])
     if boolean.any():
-        negative = graph.node("Less", [tensor, graph.constant(0.0, np.float32)])
-        if not boolean.all():
-            negative = graph.node("And", [negative, graph.constant(boolean[None, :], np.bool_)])
+        bound = np.where(boolean, 0.0, -np.inf)[None, :]  # nothing is less than −∞
+        negative = graph.node("Less", [tensor, graph.constant(bound, np.float32)])
         unknown = graph.node("Or", [unknown, negative])
     return unknown

@@ -186,8 +186,15 @@ def _parse(payload: bytes, path: Path) -> Any:
         raise ArtefactError(f"{path} is not an ONNX file, or damaged ({error}).") from error
     if not proto.graph.node:
         raise ArtefactError(f"{path} is not an ONNX file, or damaged: it holds no graph.")
-    if any(i.data_location == onnx.TensorProto.EXTERNAL for i in proto.graph.initializer):
+    attributes = [a for node in proto.graph.node for a in node.attribute]
+    tensors = [*proto.graph.initializer, *(a.t for a in attributes)]
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in tensors):
         raise ArtefactError(f"{path} keeps its numbers in other files; only self-contained files are read.")
+    # places where references to other files could hide, and which no exporter of ours writes
+    if proto.functions or proto.graph.sparse_initializer or any(a.type in (a.GRAPH, a.GRAPHS) for a in attributes):
+        raise ArtefactError(
+            f"{path} holds functions, sub-graphs or sparse numbers, which files exported by distillens never do."
+        )
     return proto
 
 
@@ -286,7 +293,15 @@ def _cut_down(proto: Any, description: Description) -> bytes:
     short = onnx.ModelProto()
     short.CopyFrom(proto)
     del short.graph.node[:], short.graph.input[:], short.graph.output[:]
-    for node in proto.graph.node:
+    answer = ANSWER[description.output]
+    wanted, leading = {answer}, set()
+    for place, node in reversed(list(enumerate(proto.graph.node))):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            leading.add(place)
+    for place, node in enumerate(proto.graph.node):
+        if place not in leading:  # onnxruntime would run it for nobody
+            continue
         # the code takes the text's name, so that both graphs are fed by the same names
         if node.op_type == "LabelEncoder" and node.input[0] in texts:
             node = helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
@@ -294,6 +309,6 @@ def _cut_down(proto: Any, description: Description) -> bytes:
     short.graph.input.extend(
         helper.make_tensor_value_info(i.name, TensorProto.FLOAT, ["rows", 1]) for i in description.inputs
     )
-    short.graph.output.extend(o for o in proto.graph.output if o.name == ANSWER[description.output])
+    short.graph.output.extend(o for o in proto.graph.output if o.name == answer)
     payload: bytes = short.SerializeToString()
     return payload
