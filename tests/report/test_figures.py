@@ -72,6 +72,18 @@ def test_one_sided_bounds_run_to_the_edge_and_nothing_is_drawn_without_a_number(
     assert lanes_plot(W, [("a", "teacher", estimate(None))], unit="share", title="t") == ""
 
 
+def test_far_references_stand_at_the_edge_with_their_number() -> None:
+    near, far = Reference("other", "near", 0.6), Reference("other", "constant", 0.05)
+    svg = interval_plot(W, estimate(0.9, 0.8, 0.95), unit="share", title="t", references=[near, far], limit=0.7)
+    texts = "".join(ET.fromstring(svg).itertext())
+    assert "‹ constant 5.0" in texts
+    assert "‹ near" not in texts
+    left = min(float(m["x"]) for m in marks(svg, "mark other"))
+    assert left == pytest.approx(16 - 3.5)
+    shared = interval_plot(W, estimate(0.9, 0.8, 0.95), unit="share", title="t", references=[far], span=[0.0, 1.0])
+    assert "‹" not in shared
+
+
 def test_labels_do_not_overlap() -> None:
     refs = [Reference("other", f"reference {i}", 0.80 + 0.01 * i) for i in range(6)]
     svg = interval_plot(W, estimate(0.7, 0.6, 0.9), unit="share", title="t", references=refs)

@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reference:
-    """What an estimate is compared with. kind decides mark and colour: twin, repeat, chance, undistilled, teacher, other."""
+    """What an estimate is compared with. kind decides mark and colour: twin, repeat, chance, undistilled, teacher, rest, other."""
 
     kind: str
     label: str
@@ -51,18 +51,22 @@ def interval_plot(
     limit: float | None = None,
     direction: str = ">=",
     width: float = 460,
+    span: Sequence[float] = (),
 ) -> Markup:
-    """Dot = estimate, thick line = interval, marks = references, thin dark line = limit, shaded = acceptable side."""
+    """Dot = estimate, thick line = interval, marks = references, thin dark line = limit, shaded = acceptable side.
+
+    span: further values the axis has to hold, so that several plots can share one. Far-off references of the kind
+    "other" (a constant answer, a random teacher) do not stretch the axis: they stand at its end with their number.
+    """
     value, low, high = (finite(estimate.get(key)) for key in ("value", "low", "high"))
     if value is None:
         return Markup("")
-    everything = [
-        v
-        for v in (value, low, high, limit, *(v for r in references for v in (r.value, r.low, r.high)))
-        if v is not None
-    ]
     floor, ceiling = bounds(unit)
-    axis = Axis.around(everything, 16, width - 16, floor=floor, ceiling=ceiling)
+    near = [v for r in references if r.kind != "other" for v in (r.value, r.low, r.high)]
+    held = [v for v in (value, low, high, limit, *near, *span) if v is not None]
+    reach = max(held) - min(held)
+    held += [r.value for r in references if r.kind == "other" and min(held) - reach <= r.value <= max(held) + reach]
+    axis = Axis.around(held, 16, width - 16, floor=floor, ceiling=ceiling)
     middle, parts = 36.0, [line(16, 50, width - 16, 50, "axis")]
     for tick in axis.ticks(5):
         parts += [
@@ -81,7 +85,7 @@ def interval_plot(
     # of several marks of one kind (teacher asked twice, student asked twice) one label says what the mark is
     first = {r.kind: r for r in reversed(references) if r.kind == "repeat"}
     labels = [
-        (axis(r.value), w("reference.repeat") if r.kind == "repeat" else r.label, r.kind)
+        (axis(r.value), w("reference.repeat") if r.kind == "repeat" else _beyond(w, r, axis, unit), r.kind)
         for r in references
         if first.get(r.kind, r) is r
     ]
@@ -95,6 +99,13 @@ def interval_plot(
         [w("plot.limit_is", {"limit": w.tick(limit, unit)})] if limit is not None else []
     )
     return figure(width, 68, title, w.list([w.estimate(estimate, unit), *spoken]), parts, css="interval")
+
+
+def _beyond(w: Words, r: Reference, axis: Axis, unit: str) -> str:
+    """The label of a reference; with an arrow and its number when it lies outside the axis."""
+    if r.value < axis.low:
+        return f"‹ {r.label} {w.value(r.value, unit)}"
+    return f"{r.label} {w.value(r.value, unit)} ›" if r.value > axis.high else r.label
 
 
 def mark(kind: str, x: float, y: float) -> Markup:
@@ -117,7 +128,7 @@ def _placed(labels: list[tuple[float, str, str]], width: float) -> list[Markup]:
     taken: dict[float, list[tuple[float, float]]] = {20.0: [], 9.0: []}
     parts: list[Markup] = []
     for x, text, kind in sorted(labels):
-        shown = shorten(text, 110, 10)
+        shown = shorten(text, 150, 10)
         half = text_width(shown, 10) / 2 + 2
         for shift, y in sorted(
             ((s, y) for y in taken for s in range(-64, 65, 8)), key=lambda c: (abs(c[0]) // 24, c[1] < 15, abs(c[0]))
@@ -140,7 +151,7 @@ def lanes_plot(
     unit: str,
     title: str,
     width: float = 460,
-    label_width: float = 116,
+    label_width: float = 128,
 ) -> Markup:
     """Several models on one axis: (label, role, estimate) per line; the number is printed beside its line."""
     shown = [(label, role, e) for label, role, e in lanes if finite(e.get("value")) is not None]

@@ -19,7 +19,7 @@ def importance(w: Words, units: Sequence[str], values: Mapping[str, Sequence[flo
     teacher, student = values["teacher"], values["student"]
     top = max([*teacher, *student, 1e-12])
     gap = max([abs(s - t) for t, s in zip(teacher, student, strict=True)] + [top / 4])
-    name_width, panel = 170.0, (width - 170 - 3 * 16) / 3
+    name_width, panel = 225.0, (width - 225 - 3 * 16) / 3
     starts = [name_width + 16 + i * (panel + 16) for i in range(3)]
     parts: list[Markup] = [
         words(starts[0], 12, w("role.teacher"), "t strong teacher-text"), words(starts[1], 12, w("role.student"), "t strong student-text"),
@@ -118,7 +118,9 @@ def shape_function(
             parts.append(path(upper + lower[::-1], "student area", closed=True))
         parts.append(path([(axis_x(e), axis_y(v)) for i, v in enumerate(y) for e in edges[i : i + 2]], "student curve"))
         for value, anchor in ((edges[0], "start"), (edges[-1], "end")):
-            parts.append(words(axis_x(value), height - 16, w.number(value), "t tick", anchor=anchor, size=9))
+            parts.append(
+                words(axis_x(value), height - 16, w.exact(float(f"{value:.4g}")), "t tick", anchor=anchor, size=9)
+            )
         spoken = w.list([f"{w.number(edges[i])}: {signed(w, v)}" for i, v in enumerate(y)][:24])
     else:
         levels = [str(v) for v in x][: len(y)]

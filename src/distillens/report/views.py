@@ -267,14 +267,26 @@ def slices(w: Words, audit: Json) -> list[dict[str, Any]]:
     """Every slice beside the rest of the rows; flagged ones first."""
     units = {m["name"]: m["unit"] for m in audit["metrics"]}
     rows = []
+    assessed = [
+        e for s in audit["slices"] if s["outcome"] == "assessed" for e in (s["estimate"], s.get("rest")) if usable(e)
+    ]
+    span = [v for e in assessed for v in (finite(e.get(end)) for end in ("value", "low", "high")) if v is not None]
+    if len({s["metric"] for s in audit["slices"]}) > 1:
+        span = []  # different measures have different axes
     for s in sorted(audit["slices"], key=lambda s: (not s.get("flagged"), s["outcome"] != "assessed")):
         unit = units.get(s["metric"], "share")
         label = Markup("{} <small>{}</small>").format(slice_name(w, s), w.metric(s["metric"]))
         plot = ""
         if s["outcome"] == "assessed" and usable(s["estimate"]):
-            refs = [_reference("other", w("slices.rest"), s["rest"])] if usable(s.get("rest")) else []
+            refs = [_reference("rest", w("slices.rest"), s["rest"])] if usable(s.get("rest")) else []
             plot = interval_plot(
-                w, s["estimate"], unit=unit, title=f"{s['column']} = {s['level']}", references=refs, width=260
+                w,
+                s["estimate"],
+                unit=unit,
+                title=f"{s['column']} = {s['level']}",
+                references=refs,
+                width=260,
+                span=span,
             )
         word = "flagged" if s.get("flagged") else s["outcome"]
         outcome = Markup('<span class="so {}">{}</span>').format(word, w(f"slice.{word}"))

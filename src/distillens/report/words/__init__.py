@@ -203,14 +203,11 @@ class Words:
 
 
 def has_interval(estimate: Mapping[str, Any]) -> bool:
-    """Whether an estimate (as JSON) comes with at least one finite bound."""
-    return any(isinstance(estimate.get(end), (int, float)) for end in ("low", "high"))
+    """Whether an estimate (as JSON) comes with a finite bound and is not certain."""
+    ends = [estimate.get(end) for end in ("low", "high")]
+    return any(isinstance(end, (int, float)) for end in ends) and ends != [estimate.get("value")] * 2
 
 
-def name(text: object, css: str = "") -> Markup:
-    """A name that somebody else chose: escaped, and isolated from the writing direction around it."""
-    return (
-        Markup('<bdi class="{}">{}</bdi>').format(css, clean(text))
-        if css
-        else Markup("<bdi>{}</bdi>").format(clean(text))
-    )
+def name(text: object) -> Markup:
+    """A name that somebody else chose: escaped, isolated from the writing direction around it, breakable after underscores."""
+    return Markup("<bdi>{}</bdi>").format(Markup(str(escape(clean(text))).replace("_", "_<wbr>")))
