@@ -21,6 +21,7 @@ from distillens import __version__
 from distillens.errors import DistillensError, RecipeError
 
 EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="distillens",
@@ -33,15 +34,35 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, e.g. students.tree.max_leaves=8; may be repeated.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Use this seed instead of the recipe's.", min=0, max=2**32 - 1)]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write (default: runs/NAME).", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder; what changed is worked anew.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one value of the recipe, e.g. students.tree.max_leaves=8; may be repeated.",
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Use this seed instead of the recipe's.", min=0, max=2**32 - 1)
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where to write (default: runs/NAME).", show_default=False)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in the folder; what changed is worked anew.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error and the warnings of libraries.")]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow package.module:Name in the recipe to run.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a built-in recipe (distillens list recipes).", show_default=False)]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A YAML file, or the name of a built-in recipe (distillens list recipes).",
+        show_default=False,
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -51,7 +72,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _app(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     del version
 
 
@@ -63,6 +88,7 @@ def run(
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 when the run completes, whatever the verdict.")] = False,
 ) -> int:  # fmt: skip
     """Run a recipe from data to passport."""
+    del debug  # looked at by `main`
     from distillens.pipeline import run as run_pipeline
     from distillens.progress import listening
     from distillens.recipe import Recipe
@@ -78,7 +104,9 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.callback(lines.close)
         stack.enter_context(listening(Unseen() if silent else lines))
-        done = run_pipeline(loaded, out=out, seed=seed, resume=resume, trust_code=trust_code, observer=Unseen() if silent else lines)
+        done = run_pipeline(
+            loaded, out=out, seed=seed, resume=resume, trust_code=trust_code, observer=Unseen() if silent else lines
+        )
     if as_json:
         _print_json(done.passport)
     elif quiet:
@@ -99,6 +127,7 @@ def init(
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
 ) -> int:  # fmt: skip
     """Look at a table and write a commented recipe for it."""
+    del debug  # looked at by `main`
     from distillens.recipe_sketch import write_recipe
 
     written = write_recipe(data, target, out=out, force=force)
@@ -109,7 +138,9 @@ def init(
     else:
         from distillens.terminal import clean
 
-        typer.echo(f"Wrote {out}: {written.rows:,} rows, {written.task}, target {clean(written.target)}. Read it, then:")
+        typer.echo(
+            f"Wrote {out}: {written.rows:,} rows, {written.task}, target {clean(written.target)}. Read it, then:"
+        )
         typer.echo(f"  distillens check {_shell(out)}")
         typer.echo(f"  distillens run {_shell(out)}")
     return 0
@@ -121,6 +152,7 @@ def check(
     as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
 ) -> int:  # fmt: skip
     """Check a recipe, its data and its surroundings without training."""
+    del debug  # looked at by `main`
     from distillens.recipe_check import check as check_recipe
 
     overrides = list(changes or ()) + ([] if seed is None else [f"seed={seed}"])
@@ -137,7 +169,14 @@ def check(
     print_pairs(list(checked.lines.items()))
     if checked.cost is not None:
         cost = checked.cost
-        print_pairs([("takes about", f"{duration(cost.seconds)} on two cores · {cost.fits} fits · of that {duration(cost.controls)} for the controls")])
+        print_pairs(
+            [
+                (
+                    "takes about",
+                    f"{duration(cost.seconds)} on two cores · {cost.fits} fits · of that {duration(cost.controls)} for the controls",
+                )
+            ]
+        )
     for warning in checked.warnings:
         typer.echo(f"warning: {clean(warning)}", err=True)
     typer.echo(f"The recipe can be run: distillens run {_shell(recipe)}")
@@ -150,6 +189,7 @@ def report(
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
 ) -> int:  # fmt: skip
     """Write the passport of a run again, from its folder alone."""
+    del debug  # looked at by `main`
     from distillens.recipe_text import read_yaml
     from distillens.report.passport import write_passport
     from distillens.run import Run
@@ -171,10 +211,11 @@ def report(
 
 @app.command("list")
 def list_members(
-    kind: Annotated[str, typer.Argument(metavar="WHAT", help="students, teachers, objectives, explainers, metrics, recipes, exporters, gates or data.", show_default=False)],
+    kind: Annotated[str, typer.Argument(metavar="WHAT", help="students, teachers, objectives, explainers, metrics, recipes, …", show_default=False)],
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
 ) -> int:  # fmt: skip
     """List what a recipe can name."""
+    del debug  # looked at by `main`
     from distillens.listing import list_of
 
     items = list_of(kind)
@@ -202,32 +243,41 @@ def _shell(path: Path | str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors become one sentence on standard error."""
+    del debug  # looked at by `main`
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
         with _library_warnings(shown=debug):
             result = typer.main.get_command(app)(args=arguments, prog_name="distillens", standalone_mode=False)
             sys.stdout.flush()
-            return int(result or 0)
+        if result == INTERRUPTED:  # Typer turns Ctrl-C into this result
+            raise KeyboardInterrupt
+        return int(result or 0)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing finished is lost, --resume continues.", 130)
+        return _fail("interrupted; nothing finished is lost, --resume continues.", INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe (head, less) has left
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except DistillensError as error:
         return _fail(str(error), error.exit_code, debug=debug)
-    except Exception as error:  # the last resort: one sentence instead of a page of internals
+    except Exception as error:  # noqa: BLE001 (the last resort: one sentence instead of a page of internals)
         if _is_usage(error):
             return _usage(error)
         text = " ".join(str(error).split())
         advice = "please report it with the traceback above" if debug else "run again with --debug to see where"
-        return _fail(f"something inside distillens went wrong ({type(error).__name__}{': ' + text if text else ''}); {advice}.", 3, debug=debug)
+        return _fail(
+            f"something inside distillens went wrong ({type(error).__name__}{': ' + text if text else ''}); {advice}.",
+            3,
+            debug=debug,
+        )
 
 
 def _is_usage(error: Exception) -> bool:
     """Whether the argument parser raised it: Typer brings its own copy of Click or uses an installed one."""
-    return hasattr(error, "exit_code") and (hasattr(error, "format_message") or type(error).__name__ in {"Abort", "Exit"})
+    return hasattr(error, "exit_code") and (
+        hasattr(error, "format_message") or type(error).__name__ in {"Abort", "Exit"}
+    )
 
 
 def _usage(error: Any) -> int:

@@ -98,6 +98,8 @@ def describe(path: str) -> str:
     owner = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     options = [node.target.id for node in owner.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
                and "ClassVar" not in ast.unparse(node.annotation) and node.target.id != "kind"] if owner else []  # fmt: skip
-    text = " ".join((ast.get_docstring(tree) or (ast.get_docstring(owner) if owner else "") or "").split("\n\n")[0].split())
+    text = " ".join(
+        (ast.get_docstring(tree) or (ast.get_docstring(owner) if owner else "") or "").split("\n\n")[0].split()
+    )
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)[0].rstrip(":")
     return f"{sentence} Options: {', '.join(options)}." if options else sentence

@@ -70,7 +70,9 @@ class Recipe(Part):
         problems: list[str] = []
         raw, name, base_dir = _read(source)
         if not isinstance(raw, Mapping):
-            raise RecipeError(f"{name}: expected a mapping with keys such as data and students, got {shown(raw)}.")
+            raise RecipeError(
+                f"{name if isinstance(source, Mapping) else source}: expected a mapping with keys such as data and students, got {shown(raw)}."
+            )
         raw = plain(raw, "", problems)
         problems += apply_overrides(raw, overrides)
         if problems:
@@ -210,8 +212,12 @@ def _read(source: Any) -> tuple[Any, str, Path | None]:
         raise RecipeError(
             f"There is no recipe {str(source)!r}: {'no such file' if by_file else 'neither a file nor built in'}.{did_you_mean(path.name, near)}"
         )
-    stem = re.sub(r"[\s/\\<>:\"|?*\x00-\x1f]+", "-", path.stem).strip("-. ")[:100]
-    return read_yaml(path), stem or "run", path.resolve().parent
+    return read_yaml(path), folder_name(path.stem), path.resolve().parent
+
+
+def folder_name(text: str) -> str:
+    """A name for a run's folder from anybody's text."""
+    return re.sub(r"[\s/\\<>:\"|?*\x00-\x1f]+", "-", text).strip("-. ")[:100].rstrip("-. ") or "run"
 
 
 def _entries(raw: dict[str, Any]) -> list[str]:

@@ -125,7 +125,7 @@ def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | No
             checked.problems.append(f"data: {error}")
             return None
     try:
-        decide(dataset, adverse=recipe.task.adverse, threshold=recipe.task.threshold)
+        decide(dataset, settings.source, adverse=recipe.task.adverse, threshold=recipe.task.threshold)
     except RecipeError as error:
         checked.problems += error.problems
     if len(dataset.classes) != 2 and recipe.task.threshold is not None:

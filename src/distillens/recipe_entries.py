@@ -62,7 +62,7 @@ def sentences(error: ValidationError, raw: Any, root: type, *, path: str = "") -
         place = path
         for step in steps:
             place = join(place, step)
-        unknown = found["loc"][-1] == "[key]"  # a key that is not one of a mapping's allowed keys
+        unknown = found["loc"][-1:] == ("[key]",)  # a key that is not one of a mapping's allowed keys
         places.setdefault(place, []).append(({**found, "type": "unknown_key"} if unknown else found, steps, here))
     written = []
     for place, many in places.items():

@@ -7,6 +7,7 @@ Read as YAML 1.2 core values by a loader that knows nothing but text, numbers, t
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -121,7 +122,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (the name is PyYAML's)
         return True
 
+    def text(self, data: str) -> Any:
+        """Line breaks of every kind and control characters as escapes: in other quotes YAML would fold them."""
+        return self.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
 
+
+_Dumper.add_representer(str, _Dumper.text)
 for _name, _pattern, _first in _RESOLVERS:
     _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern.pattern})$"), _first)
 
@@ -171,11 +177,11 @@ def dump_yaml(value: Any) -> str:
 
 def scalar_yaml(value: str | int | float | bool | None) -> str:
     """One value on one line, quoted where it must be: column names and class names are anybody's text."""
-    style = '"' if isinstance(value, str) and not value.isprintable() else None  # line breaks become \\n
-    text = yaml.dump(
-        [value], Dumper=_Dumper, allow_unicode=True, width=math.inf, default_flow_style=True, default_style=style
+    return (
+        yaml.dump([value], Dumper=_Dumper, allow_unicode=True, width=math.inf, default_flow_style=True)
+        .strip()[1:-1]
+        .strip()
     )
-    return text.strip()[1:-1].strip()
 
 
 def plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
@@ -221,8 +227,8 @@ def plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
 
 
 def join(path: str, key: Hashable) -> str:
-    """`students` + `tree` → `students.tree`; keys with dots in quotes."""
-    text = f'"{key}"' if isinstance(key, str) and "." in key else str(key)
+    """`students` + `tree` → `students.tree`; keys that could be misread in quotes."""
+    text = str(key) if re.fullmatch(r'[^."\[\]\s\x00-\x1f]+', str(key)) else json.dumps(str(key), ensure_ascii=False)
     return f"{path}.{text}" if path else text
 
 

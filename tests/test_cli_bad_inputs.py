@@ -1,0 +1,309 @@
+"""Thirty and more kinds of bad input: one clear sentence each on standard error, exit code 2, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distillens.cli import main
+
+ROWS = ["age,income,kind,group,day,y"] + [
+    f"{20 + i * 13 % 31},{(i * 37) % 11},{'ab'[i % 2]},{i % 7},2024-01-{i % 28 + 1:02d},{'good' if (i * 7) % 3 else 'bad'}"
+    for i in range(60)
+]
+
+RECIPE: dict[str, Any] = {
+    "data": {"source": "table.csv", "target": "y", "roles": {"ignore": ["day"]}},
+    "teacher": {"kind": "linear"},
+    "students": {"tree": {"kind": "tree"}},
+    "explain": [{"kind": "kernel_shap", "budget": 64}],
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("\n".join(ROWS) + "\n", encoding="utf-8")
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    """The sentences of a command line that must be refused."""
+    assert main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    assert "pydantic" not in printed.err
+    first, *more = printed.err.strip().splitlines()
+    assert first.startswith("error: ")
+    return [line.removeprefix("  - ") for line in more] or [first.removeprefix("error: ")]
+
+
+def test_the_recipe_itself_is_good(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "good.yaml"]) == 0, capsys.readouterr().err
+
+
+# what is written to bad.yaml, and what has to be said
+FILES: list[tuple[str, bytes, str]] = [
+    ("broken YAML", b"data: [", "not valid YAML"),
+    ("a tab", b"data:\n\tsource: x", "line 2"),
+    ("duplicate key", b"seed: 1\nseed: 2", "appears twice"),
+    ("python tag", b"seed: !!python/object/apply:os.getcwd []", "never runs code"),
+    ("alias bomb", b"a: &a [x]\nb: &b [*a, *a]", "anchor or alias"),
+    ("deep nesting", b"[" * 3000, "nested too deeply"),
+    ("binary", bytes(range(128, 256)), "not UTF-8"),
+    ("empty", b"", "expected a mapping"),
+    ("a list", b"- 1", "expected a mapping"),
+    ("huge", b"#" * 2_000_000, "at most"),
+]
+
+# --set texts on a good recipe, and what has to be said
+SETS: list[tuple[str, str]] = [
+    ("sed=1", "Did you mean 'seed'"),
+    ("data.sorce=x", "Did you mean 'source'"),
+    ("seed", "write --set key.sub=value"),
+    ("explain.7.budget=1", "there is no number 7"),
+    ("students.tree.kind=tre", "there is no student 'tre'"),
+    ("teacher.kind=boosted_tree", "Did you mean 'boosted_trees'"),
+    ("explain.0.kind=kernal_shap", "Did you mean 'kernel_shap'"),
+    ("export=[onx]", "Did you mean 'onnx'"),
+    ("students.tree.max_leavs=8", "Did you mean 'max_leaves'"),
+    ("students.tree.max_leaves=many", "expected a whole number"),
+    ("students.tree.max_leaves=1", "at least 2"),
+    ("students.tree={kind: tree, monotone: {age: 2}}", "+1 (rising)"),
+    ("students.tree.monotone={agee: 1}", "Did you mean 'age'"),
+    ("students.tree.monotone={kind: 1}", "categorical"),
+    ("students.tree.monotone={day: 1}", "no model sees"),
+    ("explain.0.budget=-5", "budget"),
+    ("task.threshold=2", "below 1"),
+    ("task.adverse=bda", "Did you mean 'bad'"),
+    ("task={kind: regression}", "task"),
+    ("data.target=yy", "data.target: there is no column 'yy'"),
+    ("data.roles={audit_onl: [age]}", "Did you mean 'audit_only'"),
+    ("data.roles={audit_only: [agee]}", "Did you mean 'age'"),
+    ("data.roles={audit_only: [age], id: [age]}", "two roles"),
+    ("data.roles={weight: kind}", "must hold numbers"),
+    ("data.split={test: 0}", "above 0"),
+    ("data.split={test: 0.9, validation: 1.5}", "below 1"),
+    ("data.split={group: gruop}", "Did you mean 'group'"),
+    ("data.split={group: group, column: kind}", "one thing"),
+    ("data.split={column: kind}", "data:"),
+    ("data.source=nowhere.csv", "There is no file nowhere.csv"),
+    ("data.source=tabel.csv", "Did you mean 'table.csv'"),
+    ("data.source=package.module:function", "--trust-code"),
+    ("students.tree.kind=package.module:Name", "--trust-code"),
+    ("teacher={use: package.module:Name}", "--trust-code"),
+    ("chosen=ebm", "there is no student 'ebm'"),
+    ("report.languages=[fr]", '"fr" is not known'),
+    ("controls=all", "controls:"),
+    ("audit.gates=strict", "there is no profile 'strict'"),
+    ("audit.slices=[agee]", "Did you mean 'age'"),
+    ("explain=[{kind: exact_shapley, budget: 4}]", "more than the budget"),
+    ("explain.0.groups={g: [agee]}", "Did you mean 'age'"),
+    ("students.tree={kind: network, objectives: [{kind: kdd}]}", "Did you mean 'kd'"),
+]
+
+# contents of table.csv, and what has to be said
+TABLES: list[tuple[str, bytes, str]] = [
+    ("empty", b"", "is empty"),
+    ("header only", b"age,y\n", "no rows"),
+    ("one row", b"age,y\n1,good\n", "data:"),
+    ("binary", bytes(range(256)) * 20, "not valid UTF-8"),
+    ("PNG", b"\x89PNG\r\n\x1a\n\x00\x00", "not valid UTF-8"),
+    ("ragged", b"age,y\n1,2,3\n", "expected 2 fields"),
+    ("same name twice", b"age,age,y\n1,2,3\n", "more than once"),
+    ("missing labels everywhere", b"age,income,day,y\n" + b"1,2,3,\n" * 40, "data:"),
+    (
+        "constant target",
+        b"age,income,day,y\n" + b"".join(b"%d,%d,3,good\n" % (i, i * i % 7) for i in range(40)),
+        "data:",
+    ),
+    (
+        "a class with one row",
+        b"age,income,day,y\n" + b"".join(b"%d,%d,3,%s\n" % (i, i * i % 7, b"bad" if i else b"odd") for i in range(40)),
+        "'odd'",
+    ),
+    (
+        "infinite numbers",
+        b"age,income,day,y\n" + b"".join(b"%d,inf,3,%s\n" % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(40)),
+        "infinite",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), [(c, s) for _, c, s in FILES], ids=[n for n, _, _ in FILES])
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_files_that_are_no_recipes(
+    place: Path, capsys: pytest.CaptureFixture[str], command: str, content: bytes, said: str
+) -> None:
+    (place / "bad.yaml").write_bytes(content)
+    (sentence,) = refused(capsys, command, "bad.yaml")
+    assert said in sentence
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize(("change", "said"), SETS, ids=[c for c, _ in SETS])
+def test_values_that_do_not_fit(place: Path, capsys: pytest.CaptureFixture[str], change: str, said: str) -> None:
+    sentences = refused(capsys, "check", "good.yaml", "--set", change)
+    assert any(said in sentence for sentence in sentences), sentences
+
+
+@pytest.mark.parametrize(("content", "said"), [(c, s) for _, c, s in TABLES], ids=[n for n, _, _ in TABLES])
+def test_tables_that_cannot_be_used(place: Path, capsys: pytest.CaptureFixture[str], content: bytes, said: str) -> None:
+    (place / "table.csv").write_bytes(content)
+    (sentence,) = refused(capsys, "check", "good.yaml", "--set", "data.roles={}")
+    assert said in sentence
+    assert (place / "table.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("run", "nothing"), "neither a file nor built in"),
+        (("run", "win"), "Did you mean 'wine'"),
+        (("run", "sub/none.yaml"), "no such file"),
+        (("run", "."), "is a folder"),
+        (("check", "table.csv"), "table.csv"),
+        (("list", "student"), "Did you mean 'students'"),
+        (("list",), "Missing argument"),
+        (("walk",), "No such command"),
+        (("run", "wine", "--sed", "1"), "No such option"),
+        (("run", "wine", "--seed", "x"), "--seed"),
+        (("run", "wine", "--seed", "-1"), "--seed"),
+        (("report", "nowhere"), "does not exist"),
+        (("report", "."), "not a run"),
+        (("init", "nowhere.csv", "--target", "y"), "There is no file"),
+        (("init", "table.csv", "--target", "yy"), "Did you mean 'y'"),
+        (("init", "table.csv"), "--target"),
+        (("init", "table.csv", "--target", "y", "--out", "good.yaml"), "already exists"),
+        (("init", "table.csv", "--target", "y", "--out", "."), "is a folder"),
+        (("init", "table.csv", "--target", "y", "--out", "table.csv/recipe.yaml"), "Cannot write"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_command_lines_that_cannot_be_followed(
+    place: Path, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], said: str
+) -> None:
+    before = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    sentences = refused(capsys, *argv)
+    assert any(said in sentence for sentence in sentences), sentences
+    assert {path: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+
+
+def test_places_that_cannot_hold_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "full").mkdir()
+    (place / "full" / "letter.txt").write_text("dear", encoding="utf-8")
+    for out, said in (
+        ("table.csv", "is a file"),
+        ("table.csv/below", "is a file"),
+        ("full", "not empty and not a run"),
+    ):
+        (sentence,) = refused(capsys, "check", "good.yaml", "--out", out)
+        assert said in sentence
+    for out in ("table.csv", "full"):
+        refused(capsys, "run", "good.yaml", "--out", out)
+    assert (place / "full" / "letter.txt").read_text(encoding="utf-8") == "dear"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_without_the_right_to_write(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "locked").mkdir(mode=0o500)
+    (sentence,) = refused(capsys, "check", "good.yaml", "--out", "locked/run")
+    assert "cannot be written to" in sentence
+
+
+def damaged_manifest(run: Path) -> None:
+    (run / "manifest.json").write_text("{", encoding="utf-8")
+
+
+def damaged_recipe(run: Path) -> None:
+    (run / "manifest.json").write_text('{"schema": 1, "name": "x"}', encoding="utf-8")
+    (run / "recipe.yaml").write_text("a: [", encoding="utf-8")
+
+
+def nothing_inside(run: Path) -> None:
+    (run / "manifest.json").write_text('{"schema": 1}', encoding="utf-8")
+    (run / "recipe.yaml").write_text("{}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [damaged_manifest, damaged_recipe, nothing_inside])
+def test_damaged_run_directories(
+    place: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    run = place / "run"
+    run.mkdir()
+    damage(run)
+    assert refused(capsys, "report", "run")
+
+
+def test_all_problems_come_at_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences = refused(
+        capsys,
+        "check",
+        "good.yaml",
+        "--out",
+        "table.csv",
+        "--set",
+        "data.roles={id: [agee], audit_only: [incom]}",
+        "--set",
+        "data.target=z",
+    )
+    assert len(sentences) == 4
+    sentences = refused(
+        capsys,
+        "check",
+        "good.yaml",
+        "--set",
+        "task.adverse=x",
+        "--set",
+        "students.tree.monotone={q: 1}",
+        "--out",
+        "table.csv",
+    )
+    assert len(sentences) == 3
+
+
+def test_debug_adds_the_traceback_and_keeps_the_code(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "nothing", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_one_sentence_too(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def burst(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("distillens.recipe_check.check", burst)
+    assert main(["check", "wine"]) == 3
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "ZeroDivisionError: by zero" in printed
+    assert "--debug" in printed
+    assert main(["check", "wine", "--debug"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distillens.pipeline.run", stop)
+    assert main(["run", "wine"]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_names_from_data_cannot_steer_the_terminal(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "table.csv").write_text(
+        "a\x1b[31mred,y\n" + "".join(f"{i},{'pq'[i % 2]}\n" for i in range(40)), encoding="utf-8"
+    )
+    sentences = refused(capsys, "check", "good.yaml", "--set", "data.target=z", "--set", "data.roles={}")
+    assert not any("\x1b" in sentence for sentence in sentences)
