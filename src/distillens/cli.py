@@ -243,7 +243,6 @@ def _shell(path: Path | str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors become one sentence on standard error."""
-    del debug  # looked at by `main`
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
