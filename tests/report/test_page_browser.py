@@ -63,6 +63,8 @@ def test_no_error_no_request_everything_visible(opened: tuple[Any, list[str], li
         assert all(page.locator(f"#{section}").is_visible() for section, _ in SECTIONS)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 27)"
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
     assert problems == []
     assert all(url.startswith("file://") for url in requests)
     assert len(requests) == 1

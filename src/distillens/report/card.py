@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillens.report.headline import usable
+from distillens.report.headline import FIDELITY, REASONS, usable
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
 from distillens.report.tables import kind
@@ -63,10 +63,9 @@ def _front_matter(passport: Json, audit: Json | None) -> dict[str, Any]:
         front["pipeline_tag"] = PIPELINES[data["task"]]
     if audit:
         numbers = [
-            m
-            for m in audit["metrics"]
-            if m["scope"] in {"performance", "prediction", "reasons"} and usable(m["estimate"])
-        ]
+            m for m in audit["metrics"]
+            if usable(m["estimate"]) and (m["scope"] == "performance" or m["name"] in {*FIDELITY, *REASONS})
+        ]  # fmt: skip
         front["metrics"] = list(dict.fromkeys(m["name"] for m in numbers if m["scope"] == "performance"))
         front["model-index"] = [{
             "name": clean(passport["chosen"]["id"]),
