@@ -4,8 +4,9 @@ scikit-learn splits categories by sets. A set becomes one 0/1 column: for every 
 answers for all codes stand in one table, and a row's code picks its row there. Missing, unseen and dropped categories go the
 way of the missing, as in `models/boosted.py`.
 
-The trees compare in float64 and the file in float32: thresholds are rounded down, so that no row of float32 numbers changes sides;
-a number that float32 cannot hold may, where it lies within its own rounding error of a threshold.
+The trees compare in float64 and the file in float32. Thresholds are rounded as the numbers are, to the nearest: rounding keeps
+order, so x ≤ t still holds after both are rounded, also where a threshold is a number that occurs (with many different numbers,
+scikit-learn's thresholds do occur). What remains are numbers above a threshold, but closer to it than float32 can tell.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from distillens.exporters.onnx_ensemble import Ensemble, table_lookup
 from distillens.exporters.onnx_graph import Graph
 from distillens.exporters.onnx_inputs import emit_unknown
 from distillens.exporters.onnx_outputs import emit_from_log_odds
+from distillens.models.encoding import as_float32
 
 if TYPE_CHECKING:
     from distillens.data.base import Bools, Ints
@@ -53,7 +55,7 @@ def emit_boosted(graph: Graph, raw: str, model: BoostedTrees) -> str:
             else:
                 asked[node] = place[position]
         left, right = (fields[name][nodes].astype(np.int64) for name in ("left", "right"))
-        ensemble.add(asked, threshold, left, right, missing_left)
+        ensemble.add(asked, as_float32(threshold), left, right, missing_left)
     leaf_of = ensemble.emit(graph, graph.join(_columns(graph, raw, model, sets)))
     index = graph.node("Add", [leaf_of, graph.constant(model.starts[None, :-1], np.int64)])
     # (n, trees, 1) → (n, rounds, K'), the trees of a round side by side

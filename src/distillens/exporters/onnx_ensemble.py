@@ -17,7 +17,6 @@ import numpy as np
 from distillens.data.base import Bools, Floats, Ints
 from distillens.errors import ModelError
 from distillens.exporters.onnx_graph import ML, Graph
-from distillens.models.tree import float32_floor
 
 MOST_LEAVES = 2**24  # float32 counts that far without a gap
 
@@ -35,14 +34,14 @@ class Ensemble:
     trees: int = 0
 
     def add(self, feature: Ints, threshold: Floats, left: Ints, right: Ints, missing_left: Bools) -> None:
-        """A tree of `nodes` nodes (node 0 its root); feature: input column asked, −1 at a leaf. Leaves answer with their node's number."""
+        """A tree of `nodes` nodes (node 0 its root); feature: input column asked, −1 at a leaf. threshold: float32 numbers.
+
+        Leaves answer with their node's number. ModelError when there are too many nodes for that.
+        """
         if len(feature) >= MOST_LEAVES:
             raise ModelError(
                 f"A tree of {len(feature)} nodes is too big for ONNX export; fewer than {MOST_LEAVES} fit."
             )
-        # x ≤ t for a float32 x is x ≤ the largest float32 ≤ t, so rounding down flips no row
-        with np.errstate(over="ignore"):
-            floor = float32_floor(threshold)
         tree = self.trees
         self.trees += 1
         for node in range(len(feature)):
@@ -52,7 +51,7 @@ class Ensemble:
             for name, value in zip(self.ids, row, strict=True):
                 self.ids[name].append(value)
             self.modes.append("LEAF" if leaf else "BRANCH_LEQ")
-            self.values.append(0.0 if leaf else float(floor[node]))
+            self.values.append(0.0 if leaf else float(threshold[node]))
             if leaf:
                 self.leaves.append((tree, node, float(node)))
 

@@ -10,6 +10,7 @@ from distillens.errors import ModelError
 from distillens.exporters.onnx_encoding import emit_encoding
 from distillens.exporters.onnx_ensemble import Ensemble, table_lookup
 from distillens.exporters.onnx_graph import Graph
+from distillens.models.tree import float32_floor
 
 if TYPE_CHECKING:
     from distillens.models.tree import TreeModel
@@ -30,7 +31,10 @@ def emit_tree(graph: Graph, raw: str, model: TreeModel) -> str:
     place[used] = np.arange(len(used))
     encoded = graph.cast(emit_encoding(graph, raw, model.encoding, only=used), "float32")
     ensemble = Ensemble()
-    ensemble.add(place[model.feature], model.threshold, model.left, model.right, model.missing_left)
+    # x ≤ t for a float32 x is x ≤ the largest float32 ≤ t, so rounding down flips no row
+    with np.errstate(over="ignore"):
+        threshold = float32_floor(model.threshold)
+    ensemble.add(place[model.feature], threshold, model.left, model.right, model.missing_left)
     leaf = ensemble.emit(graph, encoded)
     flat = graph.node("Reshape", [leaf, graph.constant([-1], np.int64)])
     return table_lookup(graph, model.value, flat)

@@ -33,7 +33,7 @@ ANSWER: dict[Output, str] = {
     "probabilities": "probabilities",
     "values": "value",
 }  # output of the file
-BATCH = 16_384  # rows a call: they stay in the processor's cache
+BATCH = 4_096  # rows a call: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
