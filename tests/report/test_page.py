@@ -155,3 +155,26 @@ def test_first_screen_says_the_numbers(pages: dict[str, str]) -> None:
     assert "3 of 5 gates fail or are undecided" in shown
     assert ("88.7\u202f%" in shown) or ("R² 0.887" in shown)
     assert "93.0\u202f%" in shown or "0.930" in shown
+
+
+@pytest.mark.parametrize(
+    ("student", "shown", "state"),
+    [
+        ("tree", ["credit amount ≤ 3914 or missing?", "88.0\u202f%", "decision tree"], "assessed"),
+        ("line", ["Intercept", "+152", "linear model"], "assessed"),
+        ("ebm", ["shape functions", "duration in months × status of account"], "assessed"),
+        ("net", ["neural network", "5,000"], "partly assessed"),
+    ],
+)
+def test_every_kind_of_student_can_be_read(
+    run_dir: Path, tmp_path: Path, student: str, shown: list[str], state: str
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    shutil.rmtree(run / "stages")
+    (run / "students" / "chosen.json").write_text(f'{{"chosen": "{student}", "by": "named in the recipe"}}')
+    html = write_passport(run)[0].read_text(encoding="utf-8")
+    section = html.split('<section id="readability"')[1].split("</section>")[0]
+    text = "".join(Page(section).text)
+    assert all(words in text for words in shown)
+    assert state in text
+    assert "the recipe names it" in html
