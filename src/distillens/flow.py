@@ -65,9 +65,8 @@ class Flow:
                 self.observer.warning(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        if result.reason:
-            self.observer.warning(f"Stage {name} was worked anew: {result.reason}.")
-        self.observer.stage_done(name, result.summary, result.seconds, result.reused)
+        anew = f"  (worked anew: {result.reason})" if result.reason else ""
+        self.observer.stage_done(name, result.summary + anew, result.seconds, result.reused)
         return result
 
     def seed(self, *names: str) -> int:

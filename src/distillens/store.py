@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 JSON = dict[str, Any]
+HEADER = "distillens"  # the one entry of a record's safetensors header
 
 
 def canonical_json(value: Any) -> str:
@@ -149,8 +150,8 @@ def write_record(path: Path, meta: Mapping[str, Any], arrays: Mapping[str, np.nd
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     digest = content_hash(meta, contiguous)
-    # safetensors drops zero-size arrays' dtypes on no platform, so empty arrays round-trip as they are.
-    payload = save(contiguous, metadata={"meta": canonical_json(meta), "sha256": digest})
+    # One header entry: safetensors writes several in no fixed order, and equal records shall be equal files.
+    payload = save(contiguous, metadata={HEADER: canonical_json({"meta": meta, "sha256": digest})})
     with atomic_path(path) as part:
         part.write_bytes(payload)
     return digest
@@ -169,12 +170,13 @@ def read_record(path: Path) -> tuple[JSON, dict[str, np.ndarray]]:
         raise ArtefactError(f"{path} does not exist.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtefactError(f"{path} is damaged or not a distillens record ({error}).") from error
-    if "meta" not in header or "sha256" not in header:
-        raise ArtefactError(f"{path} is a safetensors file, but not a distillens record: its header has no meta.")
+    if HEADER not in header:
+        raise ArtefactError(f"{path} is a safetensors file, but not a distillens record: its header has no {HEADER!r}.")
     try:
-        meta: JSON = json.loads(header["meta"])
-    except json.JSONDecodeError as error:
+        record = json.loads(header[HEADER])
+        meta, digest = record["meta"], record["sha256"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path} has a damaged header ({error}).") from error
-    if content_hash(meta, arrays) != header["sha256"]:
+    if content_hash(meta, arrays) != digest:
         raise ArtefactError(f"{path} does not match its own checksum: it was changed or damaged after writing.")
     return meta, arrays

@@ -24,6 +24,7 @@ from distillens.audit.slices import Slices, find_slices, measure_slices
 from distillens.errors import InputError, did_you_mean
 from distillens.intervals import Resamples
 from distillens.metrics.base import METRICS
+from distillens.models.adapt import as_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,8 @@ TOLERANCE = 0.25  # of the standard deviation of the teacher's values, where no 
 
 
 def audit(
-    teacher: Model,
-    student: Model,
+    teacher: Any,
+    student: Any,
     inputs: Table,
     labels: NDArray[Any] | None = None,
     *,
@@ -71,6 +72,7 @@ def audit(
 ) -> Audit:
     """Compare a student with its teacher on n rows.
 
+    teacher, student: any two models; fitted scikit-learn estimators are wrapped.
     labels: (n,) indices of the teacher's classes or values, NaN where unknown. controls: role → model ("twin",
     "undistilled", "random_teacher", …); the constant control is made here. audit_only: a data frame of n rows for slices.
     slices: "auto" or names. groups: (n,) ids of rows that belong together. weights: (n,) row weights.
@@ -85,6 +87,7 @@ def audit(
     The order of rows does not matter: rows are put in the order of their ids first.
     Raises InputError for inputs that do not fit, ModelError for models that cannot be compared, RecipeError for gates.
     """
+    teacher, student = as_models(teacher, student, inputs)
     started = time.perf_counter()
     profile = profile_of(gates)
     _check_options(level=level, k=k, optimised=optimised, controls=controls or {}, max_explained=max_explained)
