@@ -254,7 +254,7 @@ def test_lines_go_to_stderr_and_the_verdict_to_stdout(
     assert "\x1b" not in printed.err + printed.out
     out = printed.out
     assert "agreement 0.887 (0.845–0.92)  twin 0.93   reasons 0.81 (0.7–0.9)  shuffled 0.44  repeat 0.92" in out
-    assert "≥ 0.88 (twin)" in out
+    assert "≥ 0.88 difference to twin" in out
     for path in ("out/passport.html", "out/passport.json", "out/students/tree/export/model.onnx"):
         assert path in out
 

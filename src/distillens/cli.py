@@ -173,7 +173,7 @@ def check(
             [
                 (
                     "takes about",
-                    f"{duration(cost.seconds)} on two cores · {cost.fits} fits · of that {duration(cost.controls)} for the controls",
+                    f"{duration(cost.seconds)} on two cores · up to {cost.fits} fits · of that {duration(cost.controls)} for the controls",
                 )
             ]
         )

@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 
 START = 6.0  # seconds: importing torch, scikit-learn and the exporters
 AUDIT = 4.0  # seconds per audited model: resampling, slices, figures
-ROWS_PER_SECOND = {
-    "network": 1.5e6,
-    "linear": 2.5e6,
-    "tree": 2.5e6,
-    "additive": 1.2e6,
-    "boosted_trees": 1.5e5,
-}  # model answers
-OTHER_ROWS = 1.0e5
+ANSWERS = {"linear": 2.5e6, "tree": 2.5e6, "additive": 2e6, "boosted_trees": 4e5}  # rows a second
+EXPORTED = 4e5  # onnxruntime
+OTHER = 1e5
 TYPICAL_EPOCHS = 80  # at which early stopping tends to end
 
 
@@ -55,26 +50,24 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
     if with_controls and refitted:
         stages["twin"] = teacher
         controls, fits = controls + teacher, fits + 1
-    explained = [(str(recipe.teacher.get("kind")), 2)] + (
-        [(str(recipe.teacher.get("kind")), 1)] if with_controls and refitted else []
-    )
-    controls_explained = explained[1:]
+    answers = explained_answers(recipe, features)
+    stages["explain"] = answers / answers_per_second(recipe.teacher, features, classes) * (3 if "twin" in stages else 2)
+    controls += stages["explain"] / 3 if "twin" in stages else 0.0
     for name, entry in recipe.students.items():
         sizes = [n * (1 + per_row) for per_row in sorted(set(recipe.query_candidates()))]
         fitted = [fit_seconds(entry, size, features, classes) for size in sizes]
         stages[f"students/{name}"] = sum(fitted) + fitted[-1]  # and once more with the teacher's answers permuted
         fits += len(sizes) + 1
-        copies = 2
+        once = answers / answers_per_second(entry, features, classes)
+        stages["explain"] += 3 * once  # twice the student, once the random teacher's
         if with_controls:
-            undistilled = fit_seconds(entry, n, features, classes) + (fitted[-1] if recipe.controls == "full" else 0.0)
+            full = recipe.controls == "full"
+            undistilled = fit_seconds(entry, n, features, classes) + (fitted[-1] if full else 0.0)
             stages[f"controls/{name}"] = undistilled
-            controls, fits = controls + undistilled, fits + (2 if recipe.controls == "full" else 1)
-            controls_explained.append((str(entry.get("kind")), 1))
-            explained.append((str(entry.get("kind")), 1))
-        copies += 1 + (1 if recipe.export else 0)  # the random teacher's student, and the exported file
-        explained.append((str(entry.get("kind")), copies))
-    stages["explain"] = sum(explain_seconds(recipe, kind, features) * count for kind, count in explained)
-    controls += sum(explain_seconds(recipe, kind, features) * count for kind, count in controls_explained)
+            stages["explain"] += once * (2 if full else 1)
+            controls, fits = controls + undistilled + once * (2 if full else 1), fits + (2 if full else 1)
+        if recipe.export:
+            stages["explain"] += answers / EXPORTED
     stages["audit"] = AUDIT * len(recipe.students) * (2 if recipe.export else 1)
     return Cost(sum(stages.values()), controls, fits, stages)
 
@@ -84,8 +77,7 @@ def fit_seconds(entry: Mapping[str, Any], n: int, features: int, classes: int) -
     kind = entry.get("kind")
     models = classes if classes > 2 else 1
     if kind == "network":
-        widths = [features, *entry["model"]["hidden"], classes]
-        weights = sum(a * b for a, b in itertools.pairwise(widths))
+        weights = network_weights(entry, features, classes)
         batch = entry["batch_size"] if isinstance(entry["batch_size"], int) else min(512, max(32, n / 8))
         steps = min(entry["epochs"], TYPICAL_EPOCHS) * math.ceil(n / batch)
         return float(steps * (8e-4 + 6 * weights * batch / 2e10))
@@ -97,12 +89,23 @@ def fit_seconds(entry: Mapping[str, Any], n: int, features: int, classes: int) -
     return 0.02 + 2e-7 * n * features * models
 
 
-def explain_seconds(recipe: Recipe, kind: str, features: int) -> float:
-    """Seconds to explain one model once with every explainer of the recipe."""
+def explained_answers(recipe: Recipe, features: int) -> float:
+    """How many rows a model has to answer when every explainer of the recipe explains it once."""
     total = 0.0
     for entry in recipe.explain:
         rows, background = entry.get("rows", 100), (entry.get("background") or {}).get("rows", 100)
         masks = min(entry.get("budget") or 1, 2 ** min(features, 60))
-        answers = rows if entry.get("kind") == "intrinsic" else rows * masks * background
-        total += answers / ROWS_PER_SECOND.get(kind, OTHER_ROWS)
+        total += rows if entry.get("kind") == "intrinsic" else rows * masks * background
     return total
+
+
+def answers_per_second(entry: Mapping[str, Any], features: int, classes: int) -> float:
+    """How many rows a second a fitted member of a family answers."""
+    if entry.get("kind") == "network":
+        return 1.2e6 / (1 + network_weights(entry, features, classes) / 40_000)
+    return ANSWERS.get(str(entry.get("kind")), OTHER)
+
+
+def network_weights(entry: Mapping[str, Any], features: int, classes: int) -> int:
+    """Weights of a multilayer perceptron, one-hot columns left out of account."""
+    return sum(a * b for a, b in itertools.pairwise([features, *entry["model"]["hidden"], classes]))

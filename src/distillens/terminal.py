@@ -200,8 +200,8 @@ def gate_table(audit: Mapping[str, Any]) -> Table:
     for gate in audit["gates"]:
         outcome = gate["outcome"]
         limit = f"{'≥' if gate['direction'] == '>=' else '≤'} {number(gate['limit'])}"
-        relative = f" ({clean(gate['relative_to'])})" if gate.get("relative_to") else ""
-        table.add_row(Text(clean(gate["metric"]).replace("_", " ")), Text(interval(gate["bound"])), Text(limit + relative),
+        difference = f" difference to {clean(gate['relative_to'])}" if gate.get("relative_to") else ""
+        table.add_row(Text(clean(gate["metric"]).replace("_", " ")), Text(interval(gate["bound"])), Text(limit + difference),
                       Text(f"{MARKS.get(outcome, '')} {outcome}", style=COLOURS.get(outcome, "")))  # fmt: skip
     return table
 
