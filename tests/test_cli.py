@@ -14,8 +14,8 @@ from distillens.cli import main
 from distillens.listing import SETS, describe, list_of
 from distillens.progress import listening, task
 from distillens.recipe import Recipe
-from distillens.recipe_check import check
-from distillens.recipe_text import parse_yaml
+from distillens.recipe.check import check
+from distillens.recipe.text import parse_yaml
 from distillens.terminal import Lines, clean, duration, interval, label_of
 
 NAMES = [
@@ -113,10 +113,10 @@ def test_check_warns_of_a_budget_that_is_too_small() -> None:
 def test_check_knows_when_a_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
-    import distillens.recipe_check
+    import distillens.recipe.check
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(distillens.recipe_check, "find_spec", lambda name: None if name == "interpret" else real(name))
+    monkeypatch.setattr(distillens.recipe.check, "find_spec", lambda name: None if name == "interpret" else real(name))
     assert check("wine").problems == [
         "students.ebm (additive) needs the package interpret-core, which is not installed: pip install interpret-core"
     ]
@@ -126,7 +126,7 @@ def test_check_knows_when_a_package_is_missing(monkeypatch: pytest.MonkeyPatch) 
 def test_check_knows_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    monkeypatch.setattr("distillens.recipe_check.shutil.disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
+    monkeypatch.setattr("distillens.recipe.check.shutil.disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     (problem,) = check("wine").problems
     assert "MB are free" in problem
 

@@ -280,7 +280,7 @@ def test_an_unexpected_error_is_one_sentence_too(
     def burst(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr("distillens.recipe_check.check", burst)
+    monkeypatch.setattr("distillens.recipe.check.check", burst)
     assert main(["check", "wine"]) == 3
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1

@@ -12,9 +12,16 @@ import pandas as pd
 import pytest
 
 import distillens
-from distillens.errors import DataWarning, DistillensWarning, ModelError, NoInfluenceError, RecipeError, RunError, DistillensWarning
+from distillens.errors import (
+    DataWarning,
+    DistillensWarning,
+    ModelError,
+    NoInfluenceError,
+    RecipeError,
+    RunError,
+)
 
-HOSTILE = ["a b", 'quo"te\'s', "<script>alert(1)</script>", "年龄", "missing %"]
+HOSTILE = ["a b", "quo\"te's", "<script>alert(1)</script>", "年龄", "missing %"]
 
 
 def recipe(**parts: Any) -> dict[str, Any]:
@@ -36,9 +43,11 @@ def table(task: str, n: int = 260, seed: int = 0) -> pd.DataFrame:
     """A table with categories, missing values and hostile names. task: binary, multiclass or regression."""
     rng = np.random.default_rng(seed)
     numbers = rng.normal(size=(n, 3))
-    kind = rng.choice(["<b>red</b>", "gr\"een", "蓝"], n)
+    kind = rng.choice(["<b>red</b>", 'gr"een', "蓝"], n)
     score = numbers[:, 0] - numbers[:, 1] + 1.5 * (kind == "蓝") + 0.3 * rng.normal(size=n)
-    frame = pd.DataFrame({HOSTILE[0]: numbers[:, 0], HOSTILE[1]: numbers[:, 1], HOSTILE[2]: kind, HOSTILE[3]: numbers[:, 2]})
+    frame = pd.DataFrame(
+        {HOSTILE[0]: numbers[:, 0], HOSTILE[1]: numbers[:, 1], HOSTILE[2]: kind, HOSTILE[3]: numbers[:, 2]}
+    )
     frame[HOSTILE[4]] = np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n))
     frame.loc[rng.random(n) < 0.1, HOSTILE[2]] = None
     if task == "regression":
@@ -51,7 +60,9 @@ def table(task: str, n: int = 260, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_init_check_and_run_on_a_file_with_hostile_names(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_check_and_run_on_a_file_with_hostile_names(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from distillens.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -73,7 +84,9 @@ def test_init_check_and_run_on_a_file_with_hostile_names(task: str, tmp_path: Pa
         assert exported["parity"]["max_abs_difference"] < 1e-5 * (1000 if task == "regression" else 1)
         assert not exported["parity"]["flips_beyond_tolerance"]
         assert exported["audit"]["schema"] == 1
-        assert {entry["feature"] for entry in exported["inputs"]} == {*HOSTILE} - {"年龄"}, "age is kept apart, in any language"
+        assert {entry["feature"] for entry in exported["inputs"]} == {*HOSTILE} - {"年龄"}, (
+            "age is kept apart, in any language"
+        )
 
 
 def run_small(tmp_path: Path, made: dict[str, Any], **options: Any) -> Any:
@@ -150,7 +163,9 @@ def test_full_controls_add_equal_information_and_none_leaves_the_reference_unkno
     frame = table("binary")
     full = distillens.run(recipe(controls="full", export=[]), data=frame, out=tmp_path / "full")
     audited = json.loads((full.directory / "students/line/audit.json").read_text())
-    assert {"twin", "undistilled", "random_teacher", "equal_information", "constant"} <= set(audited["models"]["controls"])
+    assert {"twin", "undistilled", "random_teacher", "equal_information", "constant"} <= set(
+        audited["models"]["controls"]
+    )
     none = distillens.run(recipe(controls="none", export=[]), data=frame, out=tmp_path / "none")
     assert none.verdict != "pass", "a gate whose reference is unknown never passes"
 
@@ -180,7 +195,9 @@ def test_distill_and_audit_without_a_run(tmp_path: Path) -> None:
 
     data = distillens.load_dataset(source="breast-cancer")
     train = data.train
-    forest = RandomForestClassifier(n_estimators=30, min_samples_leaf=5, random_state=0).fit(train.inputs.values, train.labels)
+    forest = RandomForestClassifier(n_estimators=30, min_samples_leaf=5, random_state=0).fit(
+        train.inputs.values, train.labels
+    )
     student = distillens.distill(forest, "tree", data, targets="in_sample")
     report = distillens.audit(forest, student, data.test.inputs, data.test.labels, adverse="malignant", draws=100)
     assert report.metric("agreement").estimate.value > 0.85

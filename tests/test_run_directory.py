@@ -146,7 +146,7 @@ def test_records_round_trip_and_damage_is_named(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back[name], array)
         assert back[name].dtype == array.dtype
     whole = path.read_bytes()
-    write_record(path, {"n": [1, 2.5, None], "name": "<β> \"x\""}, dict(reversed(arrays.items())))
+    write_record(path, {"n": [1, 2.5, None], "name": '<β> "x"'}, dict(reversed(arrays.items())))
     assert path.read_bytes() == whole, "equal records are equal files"
     for position in (0, 9, 40, len(whole) - 1):
         broken = bytearray(whole)

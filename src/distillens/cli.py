@@ -92,7 +92,7 @@ def run(
     from distillens.pipeline import run as run_pipeline
     from distillens.progress import listening
     from distillens.recipe import Recipe
-    from distillens.recipe_check import untrusted
+    from distillens.recipe.check import untrusted
     from distillens.terminal import Lines, show_verdict, verdict_line
     from distillens.terminal import Quiet as Unseen
 
@@ -128,7 +128,7 @@ def init(
 ) -> int:  # fmt: skip
     """Look at a table and write a commented recipe for it."""
     del debug  # looked at by `main`
-    from distillens.recipe_sketch import write_recipe
+    from distillens.recipe.sketch import write_recipe
 
     written = write_recipe(data, target, out=out, force=force)
     if as_json:
@@ -153,7 +153,7 @@ def check(
 ) -> int:  # fmt: skip
     """Check a recipe, its data and its surroundings without training."""
     del debug  # looked at by `main`
-    from distillens.recipe_check import check as check_recipe
+    from distillens.recipe.check import check as check_recipe
 
     overrides = list(changes or ()) + ([] if seed is None else [f"seed={seed}"])
     checked = check_recipe(recipe, overrides=overrides, out=out, resume=resume, trust_code=trust_code)
@@ -190,7 +190,7 @@ def report(
 ) -> int:  # fmt: skip
     """Write the passport of a run again, from its folder alone."""
     del debug  # looked at by `main`
-    from distillens.recipe_text import read_yaml
+    from distillens.recipe.text import read_yaml
     from distillens.report.passport import write_passport
     from distillens.run import Run
     from distillens.terminal import show_verdict, verdict_line

@@ -43,7 +43,9 @@ class RecipeError(InputError):
 
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
-        head = "The recipe has a problem" if len(self.problems) == 1 else f"The recipe has {len(self.problems)} problems"
+        head = (
+            "The recipe has a problem" if len(self.problems) == 1 else f"The recipe has {len(self.problems)} problems"
+        )
         super().__init__(head + ":\n" + "\n".join(f"  - {problem}" for problem in self.problems))
 
 

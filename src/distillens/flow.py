@@ -195,8 +195,7 @@ class Flow:
 
     def control_roles(self, student: str) -> tuple[str, ...]:
         """The controls that were made for a student in this run."""
-        made = CONTROL_ROLES if self.recipe.controls == "full" else CONTROL_ROLES[:2]
-        made = made if self.recipe.controls != "none" else ("random_teacher",)
+        made = {"none": ("random_teacher",), "standard": CONTROL_ROLES[:2], "full": CONTROL_ROLES}[self.recipe.controls]
         return tuple(role for role in made if (self.run.directory / "controls" / f"{student}.{role}").is_dir())
 
     # ── what is explained ───────────────────────────────────────────────────────────────────────────────────────────

@@ -67,7 +67,7 @@ def _gates() -> Items:
 
 def _recipes() -> Items:
     from distillens.recipe import builtin_recipes
-    from distillens.recipe_text import read_yaml
+    from distillens.recipe.text import read_yaml
 
     return [(name, str(read_yaml(path).get("title", ""))) for name, path in builtin_recipes().items()]
 

@@ -28,6 +28,8 @@ def resolve(name: str, known: Mapping[str, str], *, what: str, trust_code: bool 
         return load_object(known[name])
     if ":" in name:
         if not trust_code:
-            raise UntrustedCodeError(f"The {what} {name!r} would run code that is not part of distillens; pass --trust-code if you trust it.")
+            raise UntrustedCodeError(
+                f"The {what} {name!r} would run code that is not part of distillens; pass --trust-code if you trust it."
+            )
         return load_object(name)
     raise InputError(f"There is no {what} {name!r}.{did_you_mean(name, known)}")

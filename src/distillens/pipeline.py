@@ -14,17 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillens.errors import RecipeError, did_you_mean
+from distillens.errors import RecipeError
 from distillens.flow import Flow, headline, manifest
 from distillens.progress import Observer, Silent
 from distillens.run import Run
-from distillens.store import JSON, write_json
+from distillens.store import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from distillens.audit.result import Audit
-    from distillens.data.base import Dataset
     from distillens.models.base import Model
     from distillens.recipe import Recipe
 
@@ -83,6 +82,7 @@ def read_data(flow: Flow) -> None:
     """Read, split and check the table; fix the decision that everything later speaks of."""
     from distillens.data.load import load_dataset
     from distillens.data.saved import save_dataset
+    from distillens.recipe.decision import decide
 
     settings, task = flow.recipe.data, flow.recipe.task
 
@@ -428,21 +428,3 @@ def report(flow: Flow) -> None:
     write_passport(flow.run.directory, languages=tuple(flow.recipe.report.languages))
     seconds = time.monotonic() - started
     flow.observer.stage_done("passport", str(flow.run.directory / "passport.html"), seconds, False)
-
-
-def decide(dataset: Dataset, source: str | None, *, adverse: str | None, threshold: float | None) -> JSON | None:
-    """The fixed class and threshold of a classification, from the recipe or from what built-in data are known for."""
-    from distillens.data.builtin import BUILTIN
-
-    if not dataset.classes:
-        if adverse is not None:
-            raise RecipeError(
-                "task.adverse names a class, but the target is a number and this is a regression; remove it."
-            )
-        return None
-    known = BUILTIN[source].adverse if source in BUILTIN else None
-    name = adverse or known or dataset.classes[1 if len(dataset.classes) == 2 else 0]
-    if name not in dataset.classes:
-        raise RecipeError(f"task.adverse: {name!r} is not one of the classes.{did_you_mean(name, dataset.classes)}")
-    limit = 0.5 if threshold is None else threshold
-    return {"adverse": name, "adverse_index": dataset.classes.index(name), "threshold": limit}

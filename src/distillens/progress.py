@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 from distillens.errors import DistillensWarning
@@ -71,7 +72,7 @@ def task(label: str, *, total: int | None = None, unit: str = "") -> Iterator[Ad
     listener = _listener.get() or _PatientBar()
     key = listener.start(label, total, unit)
     try:
-        yield lambda amount=1: listener.advance(key, amount)
+        yield partial(listener.advance, key)
     finally:
         listener.stop(key)
 

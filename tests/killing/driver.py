@@ -25,7 +25,7 @@ import distillens.pipeline
 import distillens.report.passport
 import distillens.students.boosted
 import distillens.students.linear
-import distillens.students.tree  # noqa: F401
+import distillens.students.tree
 
 RENAME, SYNC = os.replace, os.fsync
 

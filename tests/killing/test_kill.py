@@ -31,7 +31,11 @@ report: {languages: [en]}
 
 
 def drive(folder: Path, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, str(DRIVER), str(folder / "small.yaml"), str(folder), *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(folder / "small.yaml"), str(folder), *arguments],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -41,7 +45,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kill")
     rng = np.random.default_rng(0)
     n = 240
-    frame = pd.DataFrame({"income": rng.normal(size=n), "debt": rng.normal(size=n), "age": rng.normal(size=n), "kind": rng.choice(["a", "b"], n)})
+    frame = pd.DataFrame(
+        {
+            "income": rng.normal(size=n),
+            "debt": rng.normal(size=n),
+            "age": rng.normal(size=n),
+            "kind": rng.choice(["a", "b"], n),
+        }
+    )
     score = frame["income"] - frame["debt"] + (frame["kind"] == "a") + 0.5 * rng.normal(size=n)
     frame["region"] = rng.choice(["north", "south"], n)
     frame["y"] = np.where(score > 0.5, "good", "bad")

@@ -29,7 +29,12 @@ class Case:
             rng.integers(0, 2, n).astype(float),
         ])  # fmt: skip
         self.clean = Table(values.copy(), COLUMNS, np.arange(n))
-        truth = 0.06 * (values[:, 0] - 45) + values[:, 1] + np.array([0.0, 1.0, -1.0, 0.5])[values[:, 2].astype(int)] + 0.7 * values[:, 3]
+        truth = (
+            0.06 * (values[:, 0] - 45)
+            + values[:, 1]
+            + np.array([0.0, 1.0, -1.0, 0.5])[values[:, 2].astype(int)]
+            + 0.7 * values[:, 3]
+        )
         for j, share in ((0, 0.05), (2, 0.08), (3, 0.04)):
             values[rng.random(n) < share, j] = np.nan
         self.table = Table(values, COLUMNS, np.arange(n))

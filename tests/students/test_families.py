@@ -124,8 +124,18 @@ def test_whole_number_weights_are_repetitions(name, case):
     elif name == "tree":
         plain = TreeStudent(max_leaves=8, min_rows=1)
     repeat = np.repeat(np.arange(len(case.table)), case.weights.astype(int))
-    weighted = plain.fit(case.targets(case.table, case.soft.outputs, case.soft.output, case.weights), validation=case.validation, teacher=None, seed=0)
-    repeated = plain.fit(case.targets(case.table.take(repeat), case.soft.outputs[repeat], case.soft.output), validation=case.validation, teacher=None, seed=0)
+    weighted = plain.fit(
+        case.targets(case.table, case.soft.outputs, case.soft.output, case.weights),
+        validation=case.validation,
+        teacher=None,
+        seed=0,
+    )
+    repeated = plain.fit(
+        case.targets(case.table.take(repeat), case.soft.outputs[repeat], case.soft.output),
+        validation=case.validation,
+        teacher=None,
+        seed=0,
+    )
     np.testing.assert_allclose(weighted(case.table), repeated(case.table), atol=1e-5)
 
 
@@ -144,7 +154,9 @@ def test_monotone_refuses_what_it_cannot_do(name, binary, multiclass):
     import dataclasses
 
     def fit(case, monotone):
-        dataclasses.replace(FAMILIES[name], monotone=monotone).fit(case.soft, validation=case.validation, teacher=None, seed=0)
+        dataclasses.replace(FAMILIES[name], monotone=monotone).fit(
+            case.soft, validation=case.validation, teacher=None, seed=0
+        )
 
     with pytest.raises(DataError, match="Did you mean 'age in years'"):
         fit(binary, {"age in year": 1})
@@ -159,7 +171,9 @@ def test_monotone_refuses_what_it_cannot_do(name, binary, multiclass):
 @family
 def test_a_student_answers_with_its_teachers_soft_targets_not_the_labels(name, binary):
     flipped = binary.targets(binary.table, -binary.soft.outputs, "logits")
-    model = FAMILIES[name].fit(flipped, validation=binary.validation, teacher=None if name != "boosted_trees" else _Flipped(binary), seed=0)
+    model = FAMILIES[name].fit(
+        flipped, validation=binary.validation, teacher=None if name != "boosted_trees" else _Flipped(binary), seed=0
+    )
     outputs = model(binary.table)
     agreement = (outputs.argmax(axis=1) == (-binary.soft.outputs).argmax(axis=1)).mean()
     assert agreement > 0.8

@@ -50,10 +50,10 @@ def validation_summary(
         found["agreement"] = mean(agrees(decide(as_probabilities(answers, teacher.output)), decided))
         found["kl"] = mean(kl_divergence(log_probabilities(answers, teacher.output), logs))
     if split.labels is not None:
-        labels = np.asarray(split.labels, dtype=np.int64)
-        found["accuracy"] = mean(agrees(labels, decided))
-        found["log_loss"] = mean(log_loss(logs, labels))
+        truth = np.asarray(split.labels, dtype=np.int64)
+        found["accuracy"] = mean(agrees(truth, decided))
+        found["log_loss"] = mean(log_loss(logs, truth))
         if outputs.shape[1] == 2:
             score = log_odds(outputs, output=model.output, target=decide.adverse)
-            found["auc"] = float(roc_auc(score, labels == decide.adverse)(weights)[0])
+            found["auc"] = float(roc_auc(score, truth == decide.adverse)(weights)[0])
     return {name: value for name, value in found.items() if np.isfinite(value)}

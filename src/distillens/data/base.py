@@ -64,7 +64,9 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.columns):
-            raise DataError(f"A table of {len(self.columns)} columns needs values of shape (n, {len(self.columns)}), got {self.values.shape}.")
+            raise DataError(
+                f"A table of {len(self.columns)} columns needs values of shape (n, {len(self.columns)}), got {self.values.shape}."
+            )
         if self.row_ids.shape != (self.values.shape[0],):
             raise DataError(f"A table of {self.values.shape[0]} rows needs as many row ids, got {self.row_ids.shape}.")
 
@@ -89,7 +91,9 @@ class Table:
 
     def with_values(self, values: Floats) -> Table:
         """The same columns with other rows (masked or generated ones); their row ids are −1: they are nobody's."""
-        return Table(np.ascontiguousarray(values, dtype=np.float64), self.columns, np.full(len(values), -1, dtype=np.int64))
+        return Table(
+            np.ascontiguousarray(values, dtype=np.float64), self.columns, np.full(len(values), -1, dtype=np.int64)
+        )
 
     @staticmethod
     def concatenate(tables: Sequence[Table]) -> Table:
@@ -97,7 +101,9 @@ class Table:
         first = tables[0]
         if any(table.columns != first.columns for table in tables):
             raise DataError("Only tables with the same columns can be joined row by row.")
-        return Table(np.concatenate([t.values for t in tables]), first.columns, np.concatenate([t.row_ids for t in tables]))
+        return Table(
+            np.concatenate([t.values for t in tables]), first.columns, np.concatenate([t.row_ids for t in tables])
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Back to the user's names and values; missing is NaN/None, an unseen category is the text "(unseen)"."""
@@ -105,7 +111,9 @@ class Table:
 
         data: dict[str, Any] = {}
         for j, column in enumerate(self.columns):
-            data[column.name] = self.values[:, j] if column.kind == "numeric" else [self.text_of(v, j) for v in self.values[:, j]]
+            data[column.name] = (
+                self.values[:, j] if column.kind == "numeric" else [self.text_of(v, j) for v in self.values[:, j]]
+            )
         return pd.DataFrame(data, index=pd.Index(self.row_ids, name="row_id"))
 
     def text_of(self, value: float, column: int) -> str | None:
@@ -201,6 +209,8 @@ class Dataset:
         for name in ("train", "validation", "test"):
             split: Split = getattr(self, name)
             arrays |= {f"{name}.values": split.inputs.values, f"{name}.row_ids": split.inputs.row_ids}
-            arrays |= {f"{name}.{k}": v for k in ("labels", "weights", "groups") if (v := getattr(split, k)) is not None}
+            arrays |= {
+                f"{name}.{k}": v for k in ("labels", "weights", "groups") if (v := getattr(split, k)) is not None
+            }
         meta = {"columns": [c.to_json() for c in self.columns], "classes": list(self.classes), "task": self.task}
         return content_hash(meta, arrays)

@@ -85,8 +85,8 @@ class Decision:
         """(n,) decided class indices from (n, K) probabilities, K ≥ 2."""
         if probabilities.shape[1] == 2:
             adverse = probabilities[:, self.adverse] >= self.threshold
-            return np.where(adverse, self.adverse, 1 - self.adverse).astype(np.int64)
-        return probabilities.argmax(axis=1).astype(np.int64)
+            return np.asarray(np.where(adverse, self.adverse, 1 - self.adverse), dtype=np.int64)
+        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
 def evaluate(model: Model, inputs: Table, *, outputs: int | None = None) -> Floats:
@@ -97,10 +97,14 @@ def evaluate(model: Model, inputs: Table, *, outputs: int | None = None) -> Floa
     if raw.ndim == 1 and expected == 1:
         raw = raw[:, None]
     if raw.shape != (n, expected):
-        raise ModelError(f"The model {model.label!r} should return outputs of shape ({n}, {expected}), but returned {raw.shape}.")
+        raise ModelError(
+            f"The model {model.label!r} should return outputs of shape ({n}, {expected}), but returned {raw.shape}."
+        )
     bad = int((~np.isfinite(raw)).any(axis=1).sum())
     if bad:
-        raise ModelError(f"The model {model.label!r} returned NaN or infinite outputs for {bad} of {n} rows; check its preprocessing of missing values.")
+        raise ModelError(
+            f"The model {model.label!r} returned NaN or infinite outputs for {bad} of {n} rows; check its preprocessing of missing values."
+        )
     return raw
 
 

@@ -28,7 +28,9 @@ def fingerprint(model: StorableModel) -> str:
 def save_model(model: Model, path: Path) -> None:
     """Write a model made by distillens to `path` (a .safetensors file). ArtefactError for models that cannot be stored."""
     if not isinstance(model, StorableModel) or model.kind not in KINDS:
-        raise ArtefactError(f"The model {model.label!r} ({type(model).__name__}) has no storable form; only models made by distillens can be saved.")
+        raise ArtefactError(
+            f"The model {model.label!r} ({type(model).__name__}) has no storable form; only models made by distillens can be saved."
+        )
     meta, arrays = model.to_record()
     write_record(path, {"kind": model.kind, "model": meta}, arrays)
 
@@ -38,11 +40,15 @@ def load_model(path: Path) -> Model:
     meta, arrays = read_record(path)
     kind = meta.get("kind")
     if kind not in KINDS or "model" not in meta:
-        raise ArtefactError(f"{path} holds no model this version knows (kind {kind!r}).{did_you_mean(str(kind), KINDS)}")
+        raise ArtefactError(
+            f"{path} holds no model this version knows (kind {kind!r}).{did_you_mean(str(kind), KINDS)}"
+        )
     from distillens.named import load_object
 
     cls = cast("type[StorableModel]", load_object(KINDS[kind]))
     try:
         return cls.from_record(meta["model"], arrays)
     except (KeyError, TypeError, IndexError) as error:
-        raise ArtefactError(f"{path} holds an incomplete {kind} model ({error!r}); it was written by an incompatible version.") from error
+        raise ArtefactError(
+            f"{path} holds an incomplete {kind} model ({error!r}); it was written by an incompatible version."
+        ) from error

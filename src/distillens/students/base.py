@@ -21,7 +21,9 @@ class Student(Protocol):
     kind: ClassVar[str]
     readable: ClassVar[bool]  # people can read the fitted model (tree, linear, additive), not only query it
 
-    def fit(self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None) -> Model:
+    def fit(
+        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
+    ) -> Model:
         """Learn from targets. `teacher` labels validation rows for model choice; None: choose by the labels.
 
         out: a folder for checkpoints and histories, or None. Raises DataError, TransferError.

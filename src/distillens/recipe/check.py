@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import DistillensWarning, InputError, RecipeError, did_you_mean
-from distillens.recipe import Recipe
-from distillens.recipe_cost import Cost, estimate_cost
-from distillens.recipe_text import join
+from distillens.recipe.base import Recipe
+from distillens.recipe.cost import Cost, estimate_cost
+from distillens.recipe.text import join
 from distillens.run import stage_seed
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def untrusted(recipe: Recipe) -> list[str]:
 def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | None:
     from distillens.data.load import load_dataset
     from distillens.data.read import open_source
-    from distillens.pipeline import decide
+    from distillens.recipe.decision import decide
 
     settings = recipe.data
     if settings.source is None:

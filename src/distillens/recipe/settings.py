@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from distillens.recipe_entries import shown
+from distillens.recipe.entries import shown
 
 
 def _name(value: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
 from distillens.errors import InputError, RecipeError, did_you_mean
 from distillens.named import load_object, resolve
-from distillens.recipe_text import join
+from distillens.recipe.text import join
 
 Entry = dict[str, Any]
 

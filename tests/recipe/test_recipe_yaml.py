@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillens.errors import RecipeError
-from distillens.recipe_text import (
+from distillens.recipe.text import (
     LARGEST_FILE,
     apply_overrides,
     dump_yaml,

@@ -17,8 +17,8 @@ from distillens.errors import RecipeError, UntrustedCodeError
 from distillens.explainers.base import EXPLAINERS
 from distillens.named import load_object
 from distillens.recipe import Recipe, builtin_recipes
-from distillens.recipe_entries import read_entry
-from distillens.recipe_text import parse_yaml, read_yaml
+from distillens.recipe.entries import read_entry
+from distillens.recipe.text import parse_yaml, read_yaml
 from distillens.students.base import STUDENTS, TEACHERS
 
 SMALL: dict[str, Any] = {"data": {"source": "wine"}, "students": {"tree": {"kind": "tree"}}}
@@ -152,7 +152,7 @@ def test_the_source_of_a_recipe() -> None:
     assert "neither a file nor built in. Did you mean 'wine'?" in problems_of("wina")[0]
     assert "no such file" in problems_of("nowhere/wine.yaml")[0]
     assert "not a int" in problems_of(3)[0]
-    assert "expected a mapping" in problems_of(Path(__file__).parent / ".." / "src" / "distillens" / "py.typed")[0]
+    assert "expected a mapping" in problems_of(Path(__file__).parents[2] / "src" / "distillens" / "py.typed")[0]
 
 
 def test_files_name_the_run_and_anchor_relative_paths(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_mutated_recipes_load_or_say_why(data: st.DataObject) -> None:
             holder = holder[key]
         action = data.draw(st.sampled_from(["replace", "drop", "rename"]))
         if action == "replace":
-            holder[last] = data.draw(junk)
+            holder[last] = copy.deepcopy(data.draw(junk))  # or the next example would get this one's changes
         elif action == "rename" and isinstance(holder, dict):
             holder[data.draw(st.text(max_size=6))] = holder.pop(last)
         else:

@@ -20,8 +20,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from distillens.data.builtin import BUILTIN
 from distillens.errors import ArtefactError, RecipeError, UntrustedCodeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
-from distillens.recipe_entries import Entry, build_entry, read_entry, resolved, sentences, shown
-from distillens.recipe_settings import (
+from distillens.recipe.entries import Entry, build_entry, read_entry, resolved, sentences, shown
+from distillens.recipe.settings import (
     AuditSettings,
     Candidates,
     DataSettings,
@@ -31,10 +31,10 @@ from distillens.recipe_settings import (
     TargetSettings,
     TaskSettings,
 )
-from distillens.recipe_text import apply_overrides, dump_yaml, join, plain, read_yaml
+from distillens.recipe.text import apply_overrides, dump_yaml, join, plain, read_yaml
 from distillens.students.base import STUDENTS, TEACHERS
 
-BUILTIN_RECIPES = Path(__file__).with_name("recipes")
+BUILTIN_RECIPES = Path(__file__).with_name("builtin")
 AUTO_QUERIES = (0, 1, 4)  # query rows per training row that "auto" tries on validation
 
 _STUDENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -182,7 +182,7 @@ class Recipe(Part):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """JSON Schema of a recipe, with the options of every built-in family."""
-        from distillens.recipe_schema import recipe_schema
+        from distillens.recipe.schema import recipe_schema
 
         return recipe_schema(cls)
 

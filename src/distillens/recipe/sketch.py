@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from distillens.data.builtin import BUILTIN
 from distillens.errors import RecipeError, RunError
-from distillens.recipe import Recipe, folder_name
-from distillens.recipe_text import parse_yaml, scalar_yaml
+from distillens.recipe.base import Recipe, folder_name
+from distillens.recipe.text import parse_yaml, scalar_yaml
 from distillens.store import write_text
 
 if TYPE_CHECKING:

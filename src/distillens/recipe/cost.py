@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distillens.data.base import Dataset
-    from distillens.recipe import Recipe
+    from distillens.recipe.base import Recipe
 
 START = 6.0  # seconds: importing torch, scikit-learn and the exporters
 AUDIT = 4.0  # seconds per audited model: resampling, slices, figures
