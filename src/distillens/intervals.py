@@ -290,3 +290,26 @@ class Resamples:
         outcomes = np.asarray(outcomes, dtype=np.float64)
         made = self.mean(outcomes, missing=missing, note=note)
         return replace(made, outcomes=outcomes, weights=self.base if self.weighted else None)
+
+
+def corrected_resampled_t(
+    differences: Floats, *, train: int, test: int, level: float = 0.95, sided: Sided = "two"
+) -> Estimate:
+    """Mean of J differences from J random splits of one data set, with Nadeau and Bengio's corrected variance.
+
+    (2003, "Inference for the Generalization Error", Machine Learning 52, 239, section 3): the splits share their rows, so that
+    s² / J is far too small; mean ± t_{J−1} √((1/J + n_test / n_train) s²) makes up for it, approximately.
+    differences: (J,), one a split. train, test: rows of each side of a split. Unlike the other intervals here this one covers
+    refitting the models on other rows. One split is insufficient. Raises InputError for NaN or impossible counts.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.ndim != 1 or not np.isfinite(d).all():
+        raise InputError(f"Differences are finite numbers, one a split; got an array of shape {d.shape}.")
+    if train < 1 or test < 1:
+        raise InputError(f"Each side of a split has at least one row; got train={train} and test={test}.")
+    if len(d) < 2:
+        return Estimate.missing("insufficient", "an interval needs at least two splits", n=len(d))
+    tail, mean = _tails(level, sided), float(d.mean())
+    half = -float(stdtrit(len(d) - 1, tail)) * math.sqrt((1 / len(d) + test / train) * float(d.var(ddof=1)))
+    low, high = _ends(mean - half, mean + half, sided)
+    return Estimate(mean, low, high, level, sided, n=len(d), method="corrected-resampled-t")
