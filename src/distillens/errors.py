@@ -9,7 +9,7 @@
     │   ├── RunError              a run directory: locked, stale, not one, disk full
     │   ├── MissingExtraError     an optional dependency is not installed
     │   └── UntrustedCodeError    a recipe names code and --trust-code was not given
-    ├── TransferError             the transfer itself failed
+    ├── TransferError             exit code 1: the transfer itself failed, as a verdict can
     │   ├── NoInfluenceError      the student ignores its teacher
     │   └── NonFiniteLossError    the loss became inf or NaN
     DistillensWarning             a sentence that says what to do
@@ -79,7 +79,9 @@ class UntrustedCodeError(InputError):
 
 
 class TransferError(DistillensError):
-    """The transfer itself failed."""
+    """The transfer itself failed: nothing is wrong with the program or its input, but the student is no student."""
+
+    exit_code = 1
 
 
 class NoInfluenceError(TransferError):
