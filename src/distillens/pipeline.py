@@ -212,7 +212,7 @@ def teach(flow: Flow, name: str) -> None:
         )
         misled = student.fit(permuted(targets, seed), validation=validation, teacher=teacher, seed=seed, out=other)
         listened = influence(model, misled, teacher, validation.inputs, flow.decision)
-        check_influence(listened, student=f"the student {name!r}")
+        check_influence(listened, student=name)
         flow.save(model, home)
         flow.save(misled, other)
         queries = int(targets.is_query.sum())
