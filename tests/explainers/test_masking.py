@@ -305,3 +305,32 @@ def test_no_rows_give_no_means(case, table, formula, smooth_function):
     x, b, masks = case
     empty: Table = table(x).take(np.arange(0))
     assert masked_means(formula(smooth_function), empty, masks, background=table(b), target=0).shape == (0, 20)
+
+
+def test_a_model_may_keep_the_rows_it_was_asked(case, table, formula, smooth_function):
+    x, b, masks = case
+    kept = []
+
+    def keeps(v):
+        kept.append(v)  # no copy
+        return smooth_function(v)
+
+    masked_means(formula(keeps), table(x), masks, background=table(b), target=0, chunk_rows=35)
+    assert len(kept) > 3
+    shown = np.concatenate(kept)
+    want = np.where(masks[:, None, None], x[:, None], b).reshape(-1, 6)
+    np.testing.assert_array_equal(np.unique(shown, axis=0), np.unique(want, axis=0))
+
+
+def test_blocks_of_rows_are_the_same_means(case, table, formula, smooth_function):
+    x, b, masks = case
+    whole = masked_means(formula(smooth_function), table(x), masks, background=table(b), target=0)
+    for memory_bytes in (1, 64 * 20 * 2, 2**20):
+        blocks = list(
+            masking.masked_blocks(
+                formula(smooth_function), table(x), masks, background=table(b), target=0, memory_bytes=memory_bytes
+            )
+        )
+        most = max(1, memory_bytes // (64 * 20))
+        assert [rows.start for rows, _ in blocks] == list(range(0, 5, most))
+        np.testing.assert_allclose(np.concatenate([means for _, means in blocks]), whole, atol=1e-12)

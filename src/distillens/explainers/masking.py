@@ -3,7 +3,9 @@
     v_i(S) = Σ_j w_j · score(model(S ? x_i : background_j))
 
 One batched evaluator behind every perturbation method. Rows × masks × background rows are put together in chunks that
-fit the memory asked for, and a chunk that does not fit after all is halved. The scores of one (row, mask) are always
+fit the memory asked for and the processor's cache, and a chunk that does not fit after all is halved. Masked rows are mixed
+as bit patterns, (row & mask) | (background & ~mask): exact for every number and NaN, several times faster than choosing
+element by element, and the background's half is made once for all rows of a chunk. The scores of one (row, mask) are always
 averaged over the background in the order of the background rows, so the numbers do not depend on the size of the chunks or on
 the rows explained beside a row, as far as the model's own answers do not: exactly for models that treat rows one by one;
 float32 networks differ in their last bits with the shape of a batch (about 1e-6 of the score).
@@ -18,8 +20,9 @@ little is the last one of its call. None of this changes a number, only which ro
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from distillens.models.base import Model, Scale
 
 MEMORY_BYTES = 32 * 2**20
+CACHED_ROWS = 4096  # masked rows per core and model call: a small network is done with them before they leave the cache
 COPIES = 10  # a chunk is assumed to take this many times its own size: the rows, their encoding, a model's layers
 AGREEING = (
     1.0  # look for equal masked rows when a row and a background row agree in at least this many columns on average …
@@ -64,8 +68,17 @@ def resolved_scale(model: Model, scale: Scale) -> Scale:
 
 
 def rows_that_fit(features: int, memory_bytes: int) -> int:
-    """How many masked rows of `features` float64 columns go through a model at once; at least 1."""
-    return max(1, memory_bytes // (8 * max(1, features) * COPIES))
+    """How many masked rows of `features` float64 columns go through a model at once; at least 1.
+
+    As many as the memory holds, but no more than `CACHED_ROWS` for every core that OpenMP may use.
+    """
+    return max(1, min(memory_bytes // (8 * max(1, features) * COPIES), CACHED_ROWS * _cores()))
+
+
+def _cores() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, int(wanted)) if wanted.isdigit() else available)
 
 
 def masked_means(
@@ -89,6 +102,40 @@ def masked_means(
     memory_bytes: what one chunk may take; chunk_rows: masked rows per model call, instead of an estimate from the memory.
     Raises InputError when shapes or columns do not fit, ModelError when the model's answers do not.
     """
+    means = np.empty((len(inputs), len(masks)))
+    for rows, block in masked_blocks(
+        model,
+        inputs,
+        masks,
+        background=background,
+        target=target,
+        scale=scale,
+        groups=groups,
+        background_weights=background_weights,
+        memory_bytes=memory_bytes,
+        chunk_rows=chunk_rows,
+    ):
+        means[rows] = block
+    return means
+
+
+def masked_blocks(
+    model: Model,
+    inputs: Table,
+    masks: Bools,
+    *,
+    background: Table,
+    target: int | Ints,
+    scale: Scale = "log_odds",
+    groups: Mapping[str, Sequence[str]] | None = None,
+    background_weights: Floats | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    chunk_rows: int | None = None,
+) -> Iterator[tuple[slice, Floats]]:
+    """The same means block by block: (which rows, (rows, m) means), for methods that keep less than all n · m of them.
+
+    A block takes at most about `memory_bytes` / 8, so that n may be as large as it likes. Everything else as in `masked_means`.
+    """
     units = units_of(inputs.columns, groups)
     n, b, m = len(inputs), len(background), len(masks)
     masks = np.asarray(masks, dtype=np.bool_)
@@ -107,33 +154,66 @@ def masked_means(
     kept = masks[:, units.of_column]
     limit = chunk_rows or rows_that_fit(len(inputs.columns), memory_bytes)
     query = _Query(model, inputs, limit)
-    means = np.empty((n, m))
+    most = max(1, memory_bytes // (64 * max(1, m)))
     search = (
         _Search(background.values, kept)
         if _agreement(inputs.values, background.values) >= AGREEING and m * b <= SEARCHED_AT_MOST
         else None
     )
+    mixture = _Mixture(background.values, kept)
     with task("masked forwards", total=n * m, unit="coalitions") as advance:
-        start = 0
-        while start < n:
-            if search is not None:
-                outputs, saved = search(query, inputs.values[start])
-                means[start] = _means(outputs, model, targets[start : start + 1], scale, weights, m)[0]
-                advance(m)
-                search = search if saved >= SAVED else None
-                start += 1
-                continue
-            rows = slice(start, min(n, start + max(1, limit // b)))
-            x = inputs.values[rows]
-            step = max(1, limit // (len(x) * b))
-            for at in range(0, m, step):
-                mask = kept[at : at + step]
-                masked = np.where(mask[:, None, None, :], x[None, :, None, :], background.values[None, None, :, :])
-                outputs = query(masked.reshape(-1, mask.shape[1]))
-                means[rows, at : at + step] = _means(outputs, model, targets[rows], scale, weights, len(mask))
-                advance(len(x) * len(mask))
-            start = rows.stop
-    return means
+        for begin in range(0, n, most):
+            block = slice(begin, min(n, begin + most))
+            means = np.empty((block.stop - begin, m))
+            start = begin
+            while start < block.stop:
+                if search is not None:
+                    outputs, saved = search(query, inputs.values[start])
+                    means[start - begin] = _means(outputs, model, targets[start : start + 1], scale, weights, m)[0]
+                    advance(m)
+                    search = search if saved >= SAVED else None
+                    start += 1
+                    continue
+                rows = slice(start, min(block.stop, start + max(1, limit // b)))
+                own = _bits(inputs.values[rows])
+                step = max(1, limit // (len(own) * b))
+                for at in range(0, m, step):
+                    outputs = query(mixture(own, at, at + step))
+                    here = _means(outputs, model, targets[rows], scale, weights, len(kept[at : at + step]))
+                    means[rows.start - begin : rows.stop - begin, at : at + step] = here
+                    advance(here.size)
+                start = rows.stop
+            yield block, means
+
+
+class _Mixture:
+    """Masked rows as bit patterns, written again and again into the same memory for as long as no model holds on to it."""
+
+    def __init__(self, background: Floats, kept: Bools) -> None:
+        self.background = _bits(background)
+        self.kept = kept
+        self._theirs = self._masked = np.empty(0, dtype=np.uint64)
+
+    def __call__(self, own: Words, start: int, stop: int) -> Floats:
+        """(masks · rows · b, F) masked rows of masks start … stop − 1 and the (rows, F) bit patterns of some rows."""
+        keep = (-self.kept[start:stop].astype(np.int64)).view(np.uint64)[
+            :, None
+        ]  # all ones: the row keeps its own value
+        b, f = self.background.shape
+        theirs, masked = len(keep) * b * f, len(keep) * len(own) * b * f
+        if self._theirs.size < theirs:
+            self._theirs = np.empty(theirs, dtype=np.uint64)
+        if self._masked.size < masked or sys.getrefcount(self._masked) > 2:  # one is the attribute, one the argument
+            self._masked = np.empty(masked, dtype=np.uint64)
+        shared = self._theirs[:theirs].reshape(len(keep), 1, b, f)
+        mixed = self._masked[:masked].reshape(len(keep), len(own), b, f)
+        np.bitwise_and(self.background, ~keep[:, None], out=shared)
+        np.bitwise_or(shared, (own & keep)[:, :, None], out=mixed)
+        return mixed.reshape(-1, f).view(np.float64)
+
+
+def _bits(values: Floats) -> Words:
+    return np.ascontiguousarray(values).view(np.uint64)
 
 
 def _normalised(weights: Floats | None, b: int) -> Floats | None:

@@ -215,7 +215,7 @@ class KernelShap:
 
         Warns BudgetWarning under 10 sampled coalitions per unit. Raises InputError, ModelError.
         """
-        from distillens.explainers.masking import masked_means, resolved_scale
+        from distillens.explainers.masking import masked_blocks, resolved_scale
         from distillens.explainers.units import units_of
 
         background = _required(background, inputs, self.kind)
@@ -230,7 +230,11 @@ class KernelShap:
             )
         scale = resolved_scale(model, self.scale)
         ends = np.array([[False] * len(units), [True] * len(units)])
-        means = masked_means(
+        idle = _idle(inputs.values, background.values, units.of_column, len(units))
+        empty, grand = np.empty(len(inputs)), np.empty(len(inputs))
+        phi = np.empty((len(inputs), len(units)))
+        stderr = None if plan.exact else np.empty(phi.shape)
+        for rows, means in masked_blocks(  # so that memory does not grow with rows × coalitions
             model,
             inputs,
             np.concatenate([ends, plan.masks]),
@@ -238,10 +242,13 @@ class KernelShap:
             target=target,
             scale=scale,
             groups=self.groups,
-        )
-        empty, grand = means[:, 0], means[:, 1]
-        idle = _idle(inputs.values, background.values, units.of_column, len(units))
-        phi, stderr = kernel_shapley(means[:, 2:], empty=empty, grand=grand, plan=plan, idle=idle)
+        ):
+            empty[rows], grand[rows] = means[:, 0], means[:, 1]
+            phi[rows], error = kernel_shapley(
+                means[:, 2:], empty=means[:, 0], grand=means[:, 1], plan=plan, idle=idle[rows]
+            )
+            if stderr is not None and error is not None:
+                stderr[rows] = error
         return _explanation(
             model, inputs, background, values=phi, stderr=stderr, empty=empty, grand=grand, units=units.names,
             target=target, scale=scale, method=self.kind, exact=plan.exact, budget=len(plan), seed=seed,

@@ -100,8 +100,8 @@ def evaluate(model: Model, inputs: Table, *, outputs: int | None = None) -> Floa
         raise ModelError(
             f"The model {model.label!r} should return outputs of shape ({n}, {expected}), but returned {raw.shape}."
         )
-    bad = int((~np.isfinite(raw)).any(axis=1).sum())
-    if bad:
+    if not np.isfinite(raw).all():
+        bad = int((~np.isfinite(raw)).any(axis=1).sum())
         raise ModelError(
             f"The model {model.label!r} returned NaN or infinite outputs for {bad} of {n} rows; check its preprocessing of missing values."
         )
@@ -136,6 +136,8 @@ def log_odds(outputs: Floats, *, output: Output, target: int | Ints) -> Floats:
     if output == "values":
         return np.asarray(outputs[:, 0], dtype=np.float64)
     n, k = outputs.shape
+    if k == 2 and output == "logits" and np.ndim(target) == 0:  # what every masked row of a binary model goes through
+        return np.asarray(outputs[:, int(target)] - outputs[:, 1 - int(target)], dtype=np.float64)
     index = np.broadcast_to(np.asarray(target, dtype=np.int64), (n,))
     rows = np.arange(n)
     if output == "probabilities":
