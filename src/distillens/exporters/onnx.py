@@ -25,6 +25,7 @@ EMITTERS: dict[str, str] = {
     "linear": "distillens.exporters.onnx_linear:emit_linear",
     "tree": "distillens.exporters.onnx_tree:emit_tree",
     "additive": "distillens.exporters.onnx_additive:emit_additive",
+    "scorecard": "distillens.exporters.onnx_scorecard:emit_scorecard",
     "network": "distillens.exporters.onnx_network:emit_network",
     "boosted_trees": "distillens.exporters.onnx_boosted:emit_boosted",
 }

@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "linear": "distillens.models.linear:LinearModel",
     "tree": "distillens.models.tree:TreeModel",
     "additive": "distillens.models.additive:AdditiveModel",
+    "scorecard": "distillens.models.scorecard:ScorecardModel",
     "network": "distillens.models.torch_module:TabularNetwork",
     "constant": "distillens.models.constant:ConstantModel",
 }

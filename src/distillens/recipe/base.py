@@ -9,6 +9,7 @@ A recipe is data: loading one runs no code and reads no table. What needs the ta
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -130,9 +131,12 @@ class Recipe(Part):
         """The student's dataclass with its settings."""
         if name not in self.students:
             raise RecipeError(f"There is no student {name!r} in the recipe.{did_you_mean(name, self.students)}")
-        return build_entry(
+        built = build_entry(
             self.students[name], STUDENTS, what="student", path=f"students.{name}", trust_code=trust_code
         )
+        if getattr(built, "adverse", "") is None:  # a scorecard's points are against the class that the task calls adverse
+            built = dataclasses.replace(built, adverse=self.task.adverse)
+        return built
 
     def build_teacher(self, *, trust_code: bool = False) -> Any:
         """The teacher's family: it has `fit`. `use: package.module:factory` may also return a scikit-learn estimator."""

@@ -160,7 +160,10 @@ def sections(passport: Json) -> list[dict[str, Any]]:
     return out
 
 
+FORMS = frozenset({"tree", "linear", "additive", "scorecard"})
+
+
 def described(student: Json) -> Json | None:
-    """What people read in a student: {form: tree | linear | additive, …}; None when it cannot be read."""
+    """What people read in a student: {form: one of `FORMS`, …}; None when it cannot be read."""
     found = student.get("described")
-    return found if isinstance(found, Mapping) and found.get("form") in {"tree", "linear", "additive"} else None
+    return found if isinstance(found, Mapping) and found.get("form") in FORMS else None

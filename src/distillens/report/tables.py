@@ -11,6 +11,7 @@ from markupsafe import Markup
 from distillens.report import reasons as drawn
 from distillens.report.figures import frontier, lanes_plot
 from distillens.report.headline import FIDELITY, PERFORMANCE, REASONS, find, main_explainer, usable
+from distillens.report.points import scorecard
 from distillens.report.sections import described
 from distillens.report.svg import clean
 from distillens.report.views import control_name
@@ -141,6 +142,8 @@ def readable(w: Words, student: Json | None) -> dict[str, Any] | None:
             for c in rows[:MOST_COEFFICIENTS]
         ]
         return head | {"rows": shown, "total": len(rows), "intercepts": d["intercepts"], "reach": reach}
+    if d["form"] == "scorecard":
+        return head | scorecard(w, d)
     return head | _shapes(w, d)
 
 

@@ -36,6 +36,7 @@ STUDENTS: dict[str, str] = {
     "linear": "distillens.students.linear:LinearStudent",
     "tree": "distillens.students.tree:TreeStudent",
     "additive": "distillens.students.additive:AdditiveStudent",
+    "scorecard": "distillens.students.scorecard:ScorecardStudent",
 }
 
 # A teacher is a family fitted on the labels (`Targets.from_labels`): it can be refitted for out-of-fold targets and the seed twin.
