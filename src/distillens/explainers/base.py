@@ -281,6 +281,7 @@ class Explainer(Protocol):
 EXPLAINERS: dict[str, str] = {
     "kernel_shap": "distillens.explainers.shapley:KernelShap",
     "exact_shapley": "distillens.explainers.shapley:ExactShapley",
+    "permutation_shap": "distillens.explainers.permutation:PermutationShap",
     "intrinsic": "distillens.explainers.intrinsic:Intrinsic",
 }
 

@@ -155,7 +155,7 @@ class ExactShapley:
     groups: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
-        _check(self.kind, self.budget, self.background, self.rows, self.scale, self.groups)
+        check_settings(self.kind, self.budget, self.background, self.rows, self.scale, self.groups)
 
     def __call__(
         self, model: Model, inputs: Table, *, target: Ints, background: Table | None, seed: int
@@ -164,7 +164,7 @@ class ExactShapley:
         from distillens.explainers.masking import masked_means, resolved_scale
         from distillens.explainers.units import units_of
 
-        background = _required(background, inputs, self.kind)
+        background = required_background(background, inputs, self.kind)
         units = units_of(inputs.columns, self.groups)
         if not fits(len(units), self.budget):
             raise InputError(
@@ -181,7 +181,7 @@ class ExactShapley:
             scale=scale,
             groups=self.groups,
         )
-        return _explanation(
+        return explanation_of(
             model, inputs, background, values=exact_shapley(values), stderr=None, empty=values[:, 0], grand=values[:, -1],
             units=units.names, target=target, scale=scale, method=self.kind, exact=True, budget=2 ** len(units) - 2, seed=seed,
         )  # fmt: skip
@@ -206,7 +206,7 @@ class KernelShap:
     groups: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
-        _check(self.kind, self.budget, self.background, self.rows, self.scale, self.groups)
+        check_settings(self.kind, self.budget, self.background, self.rows, self.scale, self.groups)
 
     def __call__(
         self, model: Model, inputs: Table, *, target: Ints, background: Table | None, seed: int
@@ -218,7 +218,7 @@ class KernelShap:
         from distillens.explainers.masking import masked_blocks, resolved_scale
         from distillens.explainers.units import units_of
 
-        background = _required(background, inputs, self.kind)
+        background = required_background(background, inputs, self.kind)
         units = units_of(inputs.columns, self.groups)
         plan = coalitions(len(units), self.budget, seed)
         if not plan.exact and self.budget < SAMPLES_PER_UNIT * len(units):
@@ -249,13 +249,14 @@ class KernelShap:
             )
             if stderr is not None and error is not None:
                 stderr[rows] = error
-        return _explanation(
+        return explanation_of(
             model, inputs, background, values=phi, stderr=stderr, empty=empty, grand=grand, units=units.names,
             target=target, scale=scale, method=self.kind, exact=plan.exact, budget=len(plan), seed=seed,
         )  # fmt: skip
 
 
-def _check(kind: str, budget: object, background: object, rows: object, scale: object, groups: object) -> None:
+def check_settings(kind: str, budget: object, background: object, rows: object, scale: object, groups: object) -> None:
+    """InputError for options of a Shapley explainer that make no sense."""
     check_count(f"{kind}: budget", budget, least=2)
     check_background(kind, background)
     check_count(f"{kind}: rows", rows, least=1)
@@ -263,7 +264,8 @@ def _check(kind: str, budget: object, background: object, rows: object, scale: o
     check_groups(kind, groups)
 
 
-def _required(background: Table | None, inputs: Table, kind: str) -> Table:
+def required_background(background: Table | None, inputs: Table, kind: str) -> Table:
+    """The background, or InputError when there is none or there are no rows to explain."""
     if background is None:
         raise InputError(
             f"{kind} needs background rows that stand for 'unknown'; pass background=, for example 100 training rows."
@@ -284,10 +286,11 @@ def _idle(x: Floats, background: Floats, of_column: Ints, units: int) -> Bools:
     return idle
 
 
-def _explanation(
+def explanation_of(
     model: Model, inputs: Table, background: Table, *, values: Floats, stderr: Floats | None, empty: Floats, grand: Floats,
     units: tuple[str, ...], target: Ints, scale: ScaleName, method: str, exact: bool, budget: int, seed: int,
 ) -> Explanation:  # fmt: skip
+    """The record of (n, units) attributions of games with the (n,) worths `empty` and `grand` of no unit and of all."""
     from distillens.explainers.base import Explanation, library_versions
 
     return Explanation(
