@@ -1,10 +1,11 @@
 """What should a readable student learn from: labels, or which of the teacher's answers?
 
     python benchmarks/targets.py [--repeats 10] [--students tree,additive] [--data breast-cancer,german-credit] [--out FILE.json]
+    python benchmarks/targets.py --read FILE.json FILE.json       the report of runs made before
 
 Named before the run
 --------------------
-Teacher: boosted trees that know their training rows by heart (300 rounds of 31 leaves, no penalty, one row a leaf).
+Teacher: boosted trees that know their training rows by heart (100 rounds of 31 leaves, no penalty, one row a leaf).
 Students: a tree of at most 16 leaves with at least 5 rows in each; an additive model without pairs (2 outer bags).
 Each repeat draws 70 % of the rows to learn from and 30 % to test on, stratified by class, and fits one teacher and
 every student on the same rows. No arm looks at further rows; nothing is tuned.
@@ -51,7 +52,7 @@ from distillens.transfer.queries import with_queries
 from distillens.transfer.targets import Targets
 
 DATA = ("breast-cancer", "german-credit")
-TEACHER = BoostedTreesFamily(max_rounds=300, learning_rate=0.1, max_leaves=31, min_rows=1, l2=0.0, tune=False)
+TEACHER = BoostedTreesFamily(max_rounds=100, learning_rate=0.2, max_leaves=31, min_rows=1, l2=0.0, tune=False)
 STUDENTS: dict[str, Any] = {
     "tree": TreeStudent(max_leaves=16, min_rows=5),
     "additive": AdditiveStudent(outer_bags=2, interactions=0),
@@ -174,15 +175,19 @@ def main() -> None:
     parser.add_argument("--students", default=",".join(STUDENTS))
     parser.add_argument("--data", default=",".join(DATA))
     parser.add_argument("--out", type=Path, help="write every single number as JSON")
+    parser.add_argument("--read", type=Path, nargs="+", help="do not run: report these files")
     asked = parser.parse_args()
-    students = tuple(asked.students.split(","))
     results: dict[str, list[dict[str, Any]]] = {}
-    for name in asked.data.split(","):
+    for path in asked.read or ():
+        results |= json.loads(path.read_text())
+    for name in asked.data.split(",") if not asked.read else ():
         started = time.perf_counter()
-        results[name] = [repeat(name, seed, students) for seed in range(asked.repeats)]
+        results[name] = []
+        for seed in range(asked.repeats):
+            results[name].append(repeat(name, seed, tuple(asked.students.split(","))))
+            if asked.out is not None:
+                asked.out.write_text(json.dumps(results))
         print(f"{name}: {asked.repeats} repeats in {time.perf_counter() - started:.0f} s", flush=True)
-        if asked.out is not None:
-            asked.out.write_text(json.dumps(results))
     print(report(results))
 
 
