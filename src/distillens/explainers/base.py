@@ -282,6 +282,7 @@ EXPLAINERS: dict[str, str] = {
     "kernel_shap": "distillens.explainers.shapley:KernelShap",
     "exact_shapley": "distillens.explainers.shapley:ExactShapley",
     "permutation_shap": "distillens.explainers.permutation:PermutationShap",
+    "lime": "distillens.explainers.lime:Lime",
     "intrinsic": "distillens.explainers.intrinsic:Intrinsic",
 }
 
