@@ -317,3 +317,23 @@ def test_estimates_that_cannot_be_made_say_why(world) -> None:
     accuracy = w.audit(w.teacher, labels=unknown).metric("accuracy").estimate
     assert (accuracy.n, accuracy.n_missing) == (71, 9)
     assert isinstance(accuracy, Estimate)
+
+
+def test_lower_agreement_near_the_threshold_is_no_alarm(world) -> None:
+    w = world(600)
+    made = w.audit(w.controls["undistilled"])
+    near = next(s for s in made.slices if s.kind == "boundary")
+    assert near.flagged
+    said = [f for f in made.findings if near.text in f.text]
+    assert [f.severity for f in said] == ["info"]
+    assert "as is usual" in said[0].text
+
+
+def test_the_noisier_of_two_explanations_is_reported(world) -> None:
+    w = world(60)
+    roles = w.explained(w.teacher)["exact"]
+    noisy = dataclasses.replace(roles["teacher"], stderr=np.full_like(roles["teacher"].values, 0.02), exact=False)
+    silent = dataclasses.replace(roles["student"], stderr=np.zeros_like(roles["student"].values), exact=False)
+    made = w.audit(w.teacher, explanations={"exact": {**roles, "teacher": noisy, "student": silent}})
+    assert made.reasons is not None
+    assert made.reasons["median_stderr"] == 0.02

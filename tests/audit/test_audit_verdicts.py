@@ -114,6 +114,7 @@ def test_without_references_nothing_passes(world) -> None:
         "agreement_adverse",
         "agreement_favourable",
         "top_k_overlap",
+        "sign_agreement",
         "mask_correlation",
     }
     assert all(g.bound.status == "not_available" for g in unknown)
@@ -138,6 +139,7 @@ def test_without_explanations_labels_and_background_those_parts_are_for_review(w
         "roc_auc",
         "brier",
         "top_k_overlap",
+        "sign_agreement",
         "mask_correlation",
     }
 
@@ -152,6 +154,26 @@ def test_a_flipped_weight_lowers_the_reasons_below_repeatability(world) -> None:
     assert sign.chance.value < sign.estimate.value
     assert 0 < sign.normalised < 0.95
     assert made.verdict == "fail"
+    # the features that matter are the same, only their direction is not: that has a gate of its own
+    outcomes = {g.metric: g.outcome for g in made.gates}
+    assert (outcomes["top_k_overlap"], outcomes["sign_agreement"]) == ("pass", "fail")
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+def test_the_default_profile_tells_students_apart(world, n: int) -> None:
+    """Twin and explanations given: a copy and a near copy pass, students without use or with a wrong direction fail."""
+    w = world(n)
+    rng = np.random.default_rng(n)
+    close = dataclasses.replace(w.teacher, label="close", w=w.teacher.w + 0.03 * rng.normal(size=6))
+    for student, verdict in (
+        (dataclasses.replace(w.teacher, label="copy"), "pass"),
+        (close, "pass"),
+        (dataclasses.replace(w.teacher, label="untrained", w=0.01 * rng.normal(size=6)), "fail"),
+        (dataclasses.replace(w.teacher, label="constant", w=np.zeros(6), b=-0.3), "fail"),
+        (dataclasses.replace(w.teacher, label="flipped", w=w.teacher.w * np.array([1, -1, 1, 1, 1, 1])), "fail"),
+    ):
+        made = w.audit(student)
+        assert made.verdict == verdict, str(made)
 
 
 def test_chance_is_the_explanation_of_another_row(world) -> None:
@@ -237,9 +259,15 @@ def test_a_readable_model_without_a_teacher_as_good_is_said(world) -> None:
     same = dataclasses.replace(w.teacher, label="same")
     w = dataclasses.replace(w, controls={**w.controls, "undistilled": same})
     assert any("already as good" in f.text for f in w.audit(same, readable=True).findings)
-    assert not any("already as good" in f.text for f in w.audit(same).findings)
+    assert any("same kind of model without any teacher is already" in f.text for f in w.audit(same).findings)
     poor = dataclasses.replace(w, controls={"undistilled": dataclasses.replace(same, w=np.roll(same.w, 2))})
-    assert not any("already as good" in f.text for f in poor.audit(same, readable=True).findings)
+    assert not any("without any teacher" in f.text for f in poor.audit(same, readable=True).findings)
+    few = world(60, seed=3)
+    made = few.audit(few.teacher, readable=True)
+    found, gap = [f for f in made.findings if "do not show that the teacher" in f.text], made.metric("roc_auc")
+    assert len(found) == 1
+    assert found[0].severity == "info"
+    assert f"{gap.estimate.value - gap.controls['undistilled'].value:+.3f}" in found[0].text
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ USUAL_CONTROLS = {
     "twin": "the teacher refitted with another seed: how much the teacher itself moves",
     "undistilled": "the same student fitted on the labels only",
     "random_teacher": "the same student fitted on shuffled answers",
+    "equal_information": "the same student fitted on the same rows with labels or hard answers",
 }
 TOLERANCE = 0.25  # of the standard deviation of the teacher's values, where no tolerance is given
 

@@ -71,6 +71,7 @@ PROFILES: dict[str, Profile] = {
             Gate("rmse", relative_to="teacher", margin=0.05, ratio=True),
             Gate("brier", relative_to="teacher", margin=0.02),
             Gate("top_k_overlap", relative_to="twin", margin=0.10),
+            Gate("sign_agreement", relative_to="twin", margin=0.10),
             Gate("mask_correlation", relative_to="twin", margin=0.10),
         ),
         30,

@@ -89,8 +89,9 @@ def match(case: Case, method: str, explanations: Mapping[str, Explanation]) -> E
         stderr = np.zeros_like(explanation.values) if explanation.stderr is None else explanation.stderr
         maps[role] = tuple(np.where(found[:, None], a[source], np.nan) for a in (explanation.values, stderr))  # type: ignore[assignment]
     f = len(teacher.units)
+    # of each model by itself, the larger shown: a student that is explained exactly must not hide a noisy teacher
     sampled = [e.stderr for e in (teacher, explanations["student"]) if e.stderr is not None]
-    median = float(np.nanmedian(np.concatenate([s.ravel() for s in sampled]))) if sampled else None
+    median = max(float(np.nanmedian(s)) for s in sampled) if sampled else None
     return Explained(method, rows, tuple(teacher.units), maps, all(e.exact for e in explanations.values()), median,
                      str(teacher.scale), min(case.k, max(f - 1, 1)))  # fmt: skip
 

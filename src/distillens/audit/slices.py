@@ -111,6 +111,14 @@ def _fisher(inside: Floats, outside: Floats) -> float:
     return float(fisher_exact(np.array(table)).pvalue)
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{100 * estimate.low:.1f} to {_percent(estimate.high)}"
+
+
 def measure_slices(
     case: Case, agreement: Quantity, found: Sequence[Slice], *, metric: str, minimum: int, level: float
 ) -> list[SliceResult]:
@@ -140,12 +148,12 @@ def measure_slices(
         estimate = case.resamples.proportion(np.where(part.rows, outcomes, np.nan), missing=0).estimate(level)
         others = ~part.rows & ~np.isnan(outcomes)
         rest, p_value = None, None
-        text = f"{where}: {of_what} for {estimate.value:.1%} of {n} rows ({estimate.low:.1%} to {estimate.high:.1%})"
+        text = f"{where}: {of_what} for {_percent(estimate.value)} of {n:,} rows ({_interval(estimate)})"
         if others.any():
             rest = case.resamples.proportion(np.where(part.rows, np.nan, outcomes), missing=0).estimate(level)
             p_value = _fisher(outcomes[known], outcomes[others])
             tests.append((len(results), p_value))
-            text += f"; elsewhere for {rest.value:.1%} of {int(others.sum())}"
+            text += f"; elsewhere for {_percent(rest.value)} of {int(others.sum()):,} ({_interval(rest)})"
         results.append(SliceResult(part.column, part.level, n, metric, estimate, rest, "assessed", text + ".", p_value, False,
                                    part.kind))  # fmt: skip
     for (index, _), rejected in zip(tests, false_discovery([p for _, p in tests], 1 - level), strict=True):
