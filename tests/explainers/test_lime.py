@@ -157,7 +157,9 @@ def test_missing_and_unseen_values_have_a_place(rng, formula):
     assert np.isfinite(e.values).all()
     assert e.values[1, 1] == 0  # no sample is unseen, so nothing is known about being so
     with pytest.raises(InputError, match="'a' has missing values"):
-        Lime(sampling="gaussian")(model, inputs, target=zeros(3), background=Table(b, columns, np.arange(80)), seed=0)
+        Lime(sampling="gaussian")(
+            model, inputs.take([0]), target=zeros(1), background=Table(b, columns, np.arange(80)), seed=0
+        )
 
 
 @pytest.mark.parametrize("sampling", ["quartiles", "gaussian", "around_row"])

@@ -11,8 +11,9 @@ A sample at distance d weighs exp(−d² / (2 width²)), width 0.75 √features 
 intercept. base + Σ φ is the linear model's answer at the row, the residual what it misses there.
 
 Unlike the package: the samples do not depend on the row (`quartiles`, `gaussian`), so that the model answers for them once for
-all rows; a missing value is a bin of its own, and a value in a bin where no sample falls (an unseen category) gets 0; no features are selected away; the score is the log-odds unless told otherwise; and
-there is a standard error: the heteroscedasticity-consistent one of weighted least squares (White 1980) for draws of samples.
+all rows; a missing value is a bin of its own, and a value in a bin where no sample falls (an unseen category) gets 0; no features
+are selected away; the score is the log-odds unless told otherwise; and there is a standard error: the heteroscedasticity-consistent
+one of weighted least squares (White 1980) for draws of samples.
 """
 
 from __future__ import annotations
