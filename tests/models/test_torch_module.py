@@ -195,11 +195,16 @@ def test_one_thread_is_for_the_block_only_also_when_blocks_overlap() -> None:
     from distillens.models.threads import one_thread
 
     before = torch.get_num_threads()
-    with one_thread():
-        assert torch.get_num_threads() == 1
+    torch.set_num_threads(3)  # so that one and "as before" are different everywhere
+    try:
         with one_thread():
-            pass
-    assert torch.get_num_threads() == before
+            assert torch.get_num_threads() == 1
+            with one_thread():
+                pass
+            assert torch.get_num_threads() == 1  # the outer block is still open
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
     with pytest.raises(ZeroDivisionError), one_thread():
         raise ZeroDivisionError
     assert torch.get_num_threads() == before

@@ -12,24 +12,33 @@ import threading
 from collections.abc import Iterator
 
 _lock = threading.Lock()
-_inside = 0  # blocks open in this process
+_inside = 0  # threads with an open block in this process
 _outside = 1  # torch's thread count before the first of them
+_own = threading.local()  # how many blocks this thread has open, one inside the other
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch works with one thread inside the block, and with as many as before when the last open block has ended."""
+    """Torch works with one thread inside the block, and with as many as before after the calling thread's outermost block.
+
+    Torch counts per calling thread, so each restores its own; a block inside a block changes nothing.
+    """
     global _inside, _outside
     import torch
 
-    with _lock:
-        if _inside == 0:
-            _outside = torch.get_num_threads()
-        _inside += 1
-        torch.set_num_threads(1)
+    depth = getattr(_own, "depth", 0)
+    if depth == 0:
+        with _lock:
+            if _inside == 0:
+                _outside = torch.get_num_threads()
+            _inside += 1
+            torch.set_num_threads(1)
+    _own.depth = depth + 1
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            torch.set_num_threads(_outside)
+        _own.depth = depth
+        if depth == 0:
+            with _lock:
+                _inside -= 1
+                torch.set_num_threads(_outside)
