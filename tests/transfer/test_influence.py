@@ -83,7 +83,10 @@ def test_a_network_with_all_its_weight_on_the_labels_fails_and_a_usual_one_passe
         check_influence(deaf)
     usual = measure(0.5, 0.5)
     check_influence(usual)
-    assert usual.relative > 10 * THRESHOLD
+    assert usual.relative > 8 * THRESHOLD
+    whisper = measure(0.5, 1e-7)  # not 0: training amplifies the smallest difference
+    with pytest.raises(NoInfluenceError):
+        check_influence(whisper)
 
 
 def test_regression_is_measured_in_the_teachers_standard_deviations(splits: Any, model_of: Any) -> None:
@@ -127,9 +130,9 @@ def test_a_teacher_without_an_opinion_is_named(splits: Any, model_of: Any) -> No
 
 
 def test_threshold_is_a_share_of_what_the_answers_changed_by() -> None:
-    check_influence(Influence(0.0011, 0.1, 0.9, 0.5))
-    with pytest.raises(NoInfluenceError, match=r"0\.90%"):
-        check_influence(Influence(0.0009, 0.1, 0.9, 0.5))
+    check_influence(Influence(0.0031, 0.1, 0.9, 0.5))
+    with pytest.raises(NoInfluenceError, match=r"2\.90%"):
+        check_influence(Influence(0.0029, 0.1, 0.9, 0.5))
 
 
 def test_influence_is_json() -> None:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from distillens.models.base import Decision, Model
     from distillens.transfer.targets import Targets
 
-# The student must move by at least this share of what its targets moved by. A student that ignores the teacher moves by
-# exactly 0 (same seed, same data); one that learns from it moves by tens of percent, as does one with half its weight on
-# the labels. One percent lies orders of magnitude from both, and leaves room for rounding where threads differ.
-THRESHOLD = 0.01
+# The student must move by at least this share of what its targets moved by. A linear, tree or additive student that ignores
+# the teacher moves by exactly 0 (same seed, same data). A network does not: the smallest difference in a loss grows while it
+# trains, and may change which epoch is kept. Measured over 60 to 120 epochs with one or two hidden layers: objectives of weight
+# 1e-7 beside a task weight of 0.5 move it by up to 1.1 %, those of 0.02 by 3 to 12 %, of 0.1 by 22 % and of 0.5 by 49 %. Three
+# percent lies above what chaos does, and below what any teaching worth its name does.
+THRESHOLD = 0.03
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def out_of_fold(
     """Targets for all rows of `train`, in their order, from `folds` models fitted on the labels of the other folds.
 
     family: fits a teacher on labels. output: turn the answers into "logits" or "probabilities"; None keeps the family's.
-    Folds keep the classes' shares (regression: the spread of the values); rows of one group, and identical rows, stay
-    together. The fits' seeds are drawn from `seed`. Raises DataError when the rows cannot be folded that way.
+    Folds keep the classes' shares (regression: the spread of the values); rows of one group, or identical rows where
+    there are no groups, stay together. The fits' seeds are drawn from `seed`. Raises DataError when the rows cannot be folded that way.
     """
     if train.labels is None:
         raise DataError("Out-of-fold targets need labels to refit the teacher on, and these rows have none.")
