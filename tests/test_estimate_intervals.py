@@ -51,6 +51,29 @@ def test_paired_difference_reproduces_the_published_example() -> None:
     assert (made.low, made.high) == pytest.approx((0.0569, 0.3404), abs=6e-5)
 
 
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(lambda cells: sum(cells) > 0))
+def test_paired_difference_equals_method_10_written_out(cells: tuple[int, int, int, int]) -> None:
+    """Newcombe 1998, method 10: score intervals joined by φ, whose numerator is moved towards 0 by n / 2 when positive."""
+    a, b, c, d = cells
+    n, z = a + b + c + d, norm.ppf(0.975)
+
+    def score(x: int) -> tuple[float, float]:
+        half = z * math.sqrt(z * z + 4 * x * (1 - x / n))
+        return (2 * x + z * z - half) / (2 * (n + z * z)), (2 * x + z * z + half) / (2 * (n + z * z))
+
+    p1, p2 = (a + b) / n, (a + c) / n
+    (l1, u1), (l2, u2) = score(a + b), score(a + c)
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    numerator = a * d - b * c
+    corrected = numerator if numerator <= 0 else max(0.0, numerator - n / 2)
+    phi = 0.0 if product == 0 else corrected / math.sqrt(product)
+    below = (p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2
+    above = (u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2
+    made = newcombe_paired(a, b, c, d)
+    expected = (p1 - p2 - math.sqrt(max(below, 0)), p1 - p2 + math.sqrt(max(above, 0)))
+    assert (made.low, made.high) == pytest.approx(expected, abs=1e-7)  # a root of rounding at the ends
+
+
 def test_paired_difference_of_unrelated_proportions_is_the_hybrid_score_interval() -> None:
     # 12 × 12 − 6 × 24 = 0: φ = 0, and the interval is built from the two score intervals alone
     made = newcombe_paired(12, 6, 24, 12)

@@ -48,6 +48,22 @@ def test_fires_for_a_boosted_teacher_that_fits_breast_cancer_perfectly(
         report.warn_if_saturated()
 
 
+def test_a_little_surer_on_training_rows_is_not_saturated(splits: Any, model_of: Any) -> None:
+    """With many rows any difference is significant; answers that keep more than half of their entropy still teach."""
+    train, held_out = splits(4000, seed=1, classes=2), splits(4000, seed=2, classes=2)
+    inside = {row.tobytes() for row in train.inputs.values}
+
+    def surer(values: Any) -> Any:
+        p = np.array([0.85 if row.tobytes() in inside else 0.75 for row in values])
+        p = p + 0.01 * np.tanh(values[:, 0])
+        return np.stack([1 - p, p], axis=1)
+
+    report = saturation(model_of(surer, CLASSES), train, held_out, seed=0)
+    assert report.estimate.low > 0.1
+    assert 0.5 < report.in_sample / report.held_out < 0.8
+    assert not report.saturated
+
+
 def test_stays_silent_for_a_regularised_linear_teacher(breast_cancer: tuple[Split, Split], model_of: Any) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

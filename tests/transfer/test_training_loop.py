@@ -78,6 +78,19 @@ def test_one_full_batch_step_is_the_gradient_of_the_weighted_sum() -> None:
         torch.testing.assert_close((after - before)[clear], -1e-3 * before.grad[clear].sign(), rtol=5e-3, atol=1e-7)
 
 
+def test_weights_are_decayed_and_biases_are_not() -> None:
+    data, plain, decayed = rows(), network(), network()
+    for module, decay in ((plain, 0.0), (decayed, 0.5)):
+        schedule = Schedule(
+            epochs=1, learning_rate=1e-2, decay="constant", batch_size=64, weight_decay=decay, patience=1
+        )
+        train(module, data, schedule=schedule)
+    start = network()
+    for first, a, b in zip(start.parameters(), plain.parameters(), decayed.parameters(), strict=True):
+        # AdamW: the same step, and rate · decay of the weight besides
+        torch.testing.assert_close(b, a - (1e-2 * 0.5 * first if first.ndim > 1 else 0.0), rtol=1e-5, atol=1e-7)
+
+
 def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     results = []
     for seed in (3, 3, 4):
