@@ -26,6 +26,7 @@ EMITTERS: dict[str, str] = {
     "tree": "distillens.exporters.onnx_tree:emit_tree",
     "additive": "distillens.exporters.onnx_additive:emit_additive",
     "scorecard": "distillens.exporters.onnx_scorecard:emit_scorecard",
+    "rules": "distillens.exporters.onnx_rules:emit_rules",
     "network": "distillens.exporters.onnx_network:emit_network",
     "boosted_trees": "distillens.exporters.onnx_boosted:emit_boosted",
 }

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "tree": "distillens.models.tree:TreeModel",
     "additive": "distillens.models.additive:AdditiveModel",
     "scorecard": "distillens.models.scorecard:ScorecardModel",
+    "rules": "distillens.models.rules:RuleListModel",
     "network": "distillens.models.torch_module:TabularNetwork",
     "constant": "distillens.models.constant:ConstantModel",
 }

@@ -12,6 +12,7 @@ from distillens.report import reasons as drawn
 from distillens.report.figures import frontier, lanes_plot
 from distillens.report.headline import FIDELITY, PERFORMANCE, REASONS, find, main_explainer, usable
 from distillens.report.points import scorecard
+from distillens.report.rules import rule_list
 from distillens.report.sections import described
 from distillens.report.svg import clean
 from distillens.report.views import control_name
@@ -144,6 +145,8 @@ def readable(w: Words, student: Json | None) -> dict[str, Any] | None:
         return head | {"rows": shown, "total": len(rows), "intercepts": d["intercepts"], "reach": reach}
     if d["form"] == "scorecard":
         return head | scorecard(w, d)
+    if d["form"] == "rules":
+        return head | rule_list(w, d, lambda value: _leaf(w, value, d["scale"], outputs))
     return head | _shapes(w, d)
 
 

@@ -37,6 +37,7 @@ STUDENTS: dict[str, str] = {
     "tree": "distillens.students.tree:TreeStudent",
     "additive": "distillens.students.additive:AdditiveStudent",
     "scorecard": "distillens.students.scorecard:ScorecardStudent",
+    "rules": "distillens.students.rules:RulesStudent",
 }
 
 # A teacher is a family fitted on the labels (`Targets.from_labels`): it can be refitted for out-of-fold targets and the seed twin.

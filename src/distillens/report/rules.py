@@ -1,0 +1,32 @@
+"""A rule list as a table: IF … ELSE IF … ELSE, each with its answer and the share of the training rows it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from distillens.report.words import Words, name
+
+Json = Mapping[str, Any]
+
+
+def rule_list(w: Words, d: Json, leaf: Callable[[list[float]], Markup]) -> dict[str, Any]:
+    """The lines of a described rule list; leaf: how an answer is shown."""
+    lines = [
+        {
+            "word": w("rules.if" if number == 0 else "rules.else_if"),
+            "conditions": _joined(w, rule["conditions"]),
+            "answer": leaf(rule["value"]),
+            "coverage": w.percent(rule["coverage"]),
+        }
+        for number, rule in enumerate(d["rules"])
+    ]
+    rest = d["otherwise"]
+    last = {"word": w("rules.else"), "conditions": "", "answer": leaf(rest["value"]), "coverage": w.percent(rest["coverage"])}  # fmt: skip
+    return {"lines": [*lines, last]}
+
+
+def _joined(w: Words, conditions: Sequence[str]) -> Markup:
+    return Markup(' <b class="and">{}</b> ').format(w("rules.and")).join(name(c) for c in conditions)
