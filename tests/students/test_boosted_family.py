@@ -1,5 +1,9 @@
 """Boosted trees against scikit-learn itself, to the bit, and what a teacher must be able to do."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
@@ -192,3 +196,22 @@ def test_german_credit_is_learnt_as_well_as_it_can_be():
         )
         scores.append(roc_auc_score(data.test.labels, model.scores(data.test.inputs)[:, 0]))
     assert np.mean(scores) > 0.75
+
+
+def test_small_tables_are_fitted_with_one_thread_from_the_first_fit_on():
+    """A limit that is set before scikit-learn is loaded reaches no OpenMP library: asked in a process of its own."""
+    code = (
+        "from distillens.students.boosted import SMALL, few_threads\n"
+        "with few_threads(SMALL - 1):\n"
+        "    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as threads\n"
+        "    few = threads()\n"
+        "print(few, threads())\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.split() == ["1", "2"]
