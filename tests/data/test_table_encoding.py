@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillens.data.base import Column
+from distillens.data.base import Column, Split, Table
 from distillens.data.table import encode_frame, learn_columns, sorted_texts
 from distillens.errors import DataError
 
@@ -100,3 +100,14 @@ def test_back_to_the_users_words_and_forth_gives_the_same_codes(values):
     codes = table.values[~np.isnan(table.values)]
     if columns[0].kind != "numeric":
         assert ((codes >= 0) & (codes < len(columns[0].categories))).all()
+
+
+def test_taking_no_rows_gives_no_rows():
+    table = Table(np.zeros((3, 1)), (Column("a"),), np.arange(3))
+    split = Split(table, np.zeros(3, dtype=np.int64), audit_only=pd.DataFrame({"b": [1, 2, 3]}))
+    for nothing in ([], (), range(0), np.array([]), np.zeros(3, dtype=bool)):
+        assert table.take(nothing).values.shape == (0, 1)
+        assert len(split.take(nothing)) == 0
+        assert len(split.take(nothing).audit_only) == 0
+    with pytest.raises(IndexError):
+        table.take([0.5])

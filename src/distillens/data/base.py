@@ -49,6 +49,14 @@ class Column:
         return cls(record["name"], record["kind"], tuple(record["categories"]))
 
 
+def _index(indices: Sequence[int] | Ints | Bools) -> Ints:
+    """Positions of rows: as they are, or where a mask is True. NumPy makes floats of an empty list, which index nothing."""
+    index = np.asarray(indices)
+    if index.dtype == np.bool_:
+        return np.flatnonzero(index)
+    return index.astype(np.int64) if index.size == 0 else index
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Raw features as codes; never a data frame in a loop.
@@ -85,8 +93,8 @@ class Table:
             raise DataError(f"There is no feature {name!r}.{did_you_mean(name, self.names)}") from None
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Table:
-        """The rows at `indices` (positions or a mask), with their row ids."""
-        index = np.asarray(indices)
+        """The rows at `indices` (positions or a mask; an empty list gives no rows), with their row ids."""
+        index = _index(indices)
         return Table(self.values[index], self.columns, self.row_ids[index])
 
     def with_values(self, values: Floats) -> Table:
@@ -146,9 +154,7 @@ class Split:
         return len(self.inputs)
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Split:
-        index = np.asarray(indices)
-        if index.dtype == np.bool_:
-            index = np.flatnonzero(index)
+        index = _index(indices)
         return Split(
             self.inputs.take(index),
             None if self.labels is None else self.labels[index],
