@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from distillens.progress import listening, task
 from distillens.recipe import Recipe
 from distillens.recipe.check import check
 from distillens.recipe.text import parse_yaml
-from distillens.terminal import Lines, clean, duration, interval, label_of
+from distillens.terminal import Lines, clean, cost_words, duration, interval, label_of, time_left
 
 NAMES = [
     "a: b",
@@ -210,6 +211,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def fake(recipe: Any, **options: Any) -> Any:
         told.update(options, recipe=recipe)
         observer = options["observer"]
+        observer.estimated(70.0, 12.0, 22)
         observer.stage_started("data")
         with task("reading", total=2) as advance:
             advance(1)
@@ -248,13 +250,17 @@ def test_lines_go_to_stderr_and_the_verdict_to_stdout(
     assert (pipeline["seed"], pipeline["resume"], pipeline["out"]) == (7, True, Path("here"))
     assert pipeline["recipe"].students["tree"]["max_leaves"] == 3
     lines = printed.err.splitlines()
+    assert " ".join(lines.pop(0).split()).startswith("takes about 1 min 10 s on two quiet cores · up to 22 fits · 12 s")
     assert lines[0].split() == ["data", "178", "rows", "[bold]", "0.1", "s"]
     assert lines[1].split() == ["warning", "Look", "[2J", "here."]
     assert lines[2].split() == ["explain", "tree", "kernel_shap", "of", "60", "rows", "kept"]
     assert "\x1b" not in printed.err + printed.out
     out = printed.out
     assert "agreement 0.887 (0.845–0.92)  twin 0.93   reasons 0.81 (0.7–0.9)  shuffled 0.44  repeat 0.92" in out
-    assert "≥ 0.88 difference to twin" in out
+    gate = next(line for line in out.splitlines() if line.startswith("agreement"))
+    assert "agreement − twin's" in gate
+    assert "≥ 0.88" in gate
+    assert "tree, the chosen student" in out
     for path in ("out/passport.html", "out/passport.json", "out/students/tree/export/model.onnx"):
         assert path in out
 
@@ -305,6 +311,54 @@ def test_bars_on_a_terminal_are_gone_at_the_end(monkeypatch: pytest.MonkeyPatch)
     assert "done" in stream.getvalue()
 
 
+def test_a_stage_without_tasks_shows_that_it_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    lines = Lines(stream)
+    with listening(lines):
+        lines.stage_started("audit/ebm")
+        with task("masked forwards", total=10, unit="coalitions") as advance:
+            advance(4)
+            assert [row.description for row in lines.progress.tasks] == ["audit ebm", "masked forwards"]
+            lines.progress.refresh()
+        lines.stage_done("audit/ebm", "done", 1.0, False)
+    assert lines.progress is None
+    assert "so far" in stream.getvalue()
+    assert "4/10 coalitions" in stream.getvalue()
+    lines.stage_started("export/ebm")  # and an error takes the row away
+    lines.close()
+    assert lines.progress is None
+    assert lines.running == 0
+
+
+def test_time_left_comes_from_the_pace_up_to_the_last_step() -> None:
+    assert time_left(None, 0, 0.0, 12.0, "") == "12 s so far"
+    assert time_left(10, 0, 0.0, 12.0, "folds") == "0/10 folds · 12 s so far"
+    assert time_left(10, 4, 20.0, 20.0, "folds") == "4/10 folds · 30 s left"
+    assert time_left(10, 4, 20.0, 30.0, "folds") == "4/10 folds · 20 s left"  # it counts down between two steps
+    assert (
+        time_left(10, 4, 20.0, 60.0, "folds") == "4/10 folds · 1 min 00 s so far"
+    )  # and promises nothing it has broken
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_long_summaries_go_on_below_themselves(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    lines = Lines(stream)
+    text = "1,500 rows · 5 features · 1 audit-only · train 735 / validation 315 / test 450"
+    lines.stage_done("data", text, 0.5, False)
+    lines.stage_done("controls/net", "short", 75.0, False)
+    printed = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in stream.getvalue().splitlines()]
+    assert all(len(line) <= width for line in printed)
+    starts = [line for line in printed if not line.startswith(" " * 20)]
+    assert [line.split()[0] for line in starts] == ["data", "controls"]
+    first = " ".join(" ".join(line[20:].replace("0.5 s", "").strip() for line in printed).split())
+    assert first.startswith(text)
+
+
 def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -317,5 +371,7 @@ def test_small_words() -> None:
     assert [duration(s) for s in (0.04, 9.94, 12, 185, 7800)] == ["0.0 s", "9.9 s", "12 s", "3 min 05 s", "2 h 10 min"]
     assert label_of("students/ebm") == "students ebm"
     assert interval({"value": None, "status": "not_available"}) == "not available"
+    assert interval({"value": 0.01, "low": -0.02, "high": 0.04}) == "0.01 (-0.02 to 0.04)"
+    assert cost_words(12, 0, 3) == "12 s on two quiet cores · up to 3 fits · without controls"
     assert interval({"value": 0.5, "low": None, "high": None}) == "0.5"
     assert clean("a\x1b[31m\u202eb\nc") == "a [31m b c"

@@ -12,13 +12,13 @@ import yaml
 
 from distillens.cli import main
 
-ROWS = ["age,income,kind,group,day,y"] + [
-    f"{20 + i * 13 % 31},{(i * 37) % 11},{'ab'[i % 2]},{i % 7},2024-01-{i % 28 + 1:02d},{'good' if (i * 7) % 3 else 'bad'}"
+ROWS = ["age,income,kind,group,day,negative,one,y"] + [
+    f"{20 + i * 13 % 31},{(i * 37) % 11},{'ab'[i % 2]},{i % 7},2024-01-{i % 28 + 1:02d},-1,1,{'good' if (i * 7) % 3 else 'bad'}"
     for i in range(60)
 ]
 
 RECIPE: dict[str, Any] = {
-    "data": {"source": "table.csv", "target": "y", "roles": {"ignore": ["day"]}},
+    "data": {"source": "table.csv", "target": "y", "roles": {"ignore": ["day", "negative", "one"]}},
     "teacher": {"kind": "linear"},
     "students": {"tree": {"kind": "tree"}},
     "explain": [{"kind": "kernel_shap", "budget": 64}],
@@ -94,6 +94,21 @@ SETS: list[tuple[str, str]] = [
     ("data.split={group: gruop}", "Did you mean 'group'"),
     ("data.split={group: group, column: kind}", "one thing"),
     ("data.split={column: kind}", "data:"),
+    ("data.source=null", "data.source: this key is required"),
+    ("data.target=null", "data.target: this key is required"),
+    ("data=null", "data"),
+    ("data.roles={weight: negative}", "at least 0"),
+    ("data.roles={group: one}", "at least 3 groups"),
+    ("data.split={time: kind}", "dates like"),
+    ("data={source: table.csv, target: y, split: {time: one}}", "same value"),
+    ("data.source=folder.csv", "is a folder"),
+    ("data={source: nested.parquet, target: y}", "one cell must be one value"),
+    ("seed=-1", "at least 0"),
+    ("seed=1.5", "a whole number"),
+    ("seed=1099511627776", "seed"),
+    ("seed=[", "not valid YAML"),
+    ("=3", "write --set key.sub=value"),
+    ("a..b=3", "write --set key.sub=value"),
     ("data.source=nowhere.csv", "There is no file nowhere.csv"),
     ("data.source=tabel.csv", "Did you mean 'table.csv'"),
     ("data.source=package.module:function", "--trust-code"),
@@ -114,8 +129,23 @@ TABLES: list[tuple[str, bytes, str]] = [
     ("empty", b"", "is empty"),
     ("header only", b"age,y\n", "no rows"),
     ("one row", b"age,y\n1,good\n", "data:"),
-    ("binary", bytes(range(256)) * 20, "not valid UTF-8"),
-    ("PNG", b"\x89PNG\r\n\x1a\n\x00\x00", "not valid UTF-8"),
+    ("binary", bytes(range(256)) * 20, "not a text file in UTF-8"),
+    ("PNG", b"\x89PNG\r\n\x1a\n\x00\x00", "not a text file in UTF-8"),
+    ("Latin-1", "age,y\n1,ä\n".encode("latin-1"), "not valid UTF-8"),
+    ("NUL bytes", b"age,y\n1,go\x00od\n", "line 2: a NUL character"),
+    ("UTF-16 without its mark", "age,y\n1,good\n".encode("utf-16-le"), "not a text file in UTF-8"),
+    ("Parquet with the wrong ending", b"PAR1\x15\x04", "give it the ending .parquet"),
+    ("an open quotation mark", b'age,y\n1,"good\n' * 9, "quotation mark not closed"),
+    ("a huge cell", b"age,y\n1," + b"x" * 200_000 + b"\n", "a cell of more than"),
+    ("nothing but the target", b"y\ngood\nbad\n" * 20, "No features are left"),
+    ("features without a value", b"age,y\n" + b",good\n,bad\n" * 20, "'age' is empty"),
+    ("constant features", b"age,y\n" + b"3,good\n3,bad\n" * 20, "'age' has one value"),
+    (
+        "numbers beyond float32",
+        b"age,y\n" + b"".join(b"%de200,%s\n" % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(40)),
+        "rescale",
+    ),
+    ("a thousand classes", b"age,y\n" + b"".join(b"%d,k%d\n" % (i, i) for i in range(1000)), "'k0' has 1 row"),
     ("ragged", b"age,y\n1,2,3\n", "expected 2 fields"),
     ("same name twice", b"age,age,y\n1,2,3\n", "more than once"),
     ("missing labels everywhere", b"age,income,day,y\n" + b"1,2,3,\n" * 40, "data:"),
@@ -150,6 +180,12 @@ def test_files_that_are_no_recipes(
 
 @pytest.mark.parametrize(("change", "said"), SETS, ids=[c for c, _ in SETS])
 def test_values_that_do_not_fit(place: Path, capsys: pytest.CaptureFixture[str], change: str, said: str) -> None:
+    if "folder.csv" in change:
+        (place / "folder.csv").mkdir()
+    if "nested.parquet" in change:
+        import pandas as pd
+
+        pd.DataFrame({"age": [[1, 2], [3]] * 30, "y": ["good", "bad"] * 30}).to_parquet(place / "nested.parquet")
     sentences = refused(capsys, "check", "good.yaml", "--set", change)
     assert any(said in sentence for sentence in sentences), sentences
 
@@ -194,6 +230,51 @@ def test_command_lines_that_cannot_be_followed(
     sentences = refused(capsys, *argv)
     assert any(said in sentence for sentence in sentences), sentences
     assert {path: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+
+
+def test_a_run_needs_a_source(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sentence,) = refused(capsys, "run", "good.yaml", "--set", "data.source=null")
+    assert sentence.startswith("data.source: this key is required")
+    assert not (place / "runs").exists()
+
+
+def test_a_recipe_is_not_sketched_for_a_table_that_nothing_can_be_learnt_from(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "alone.csv").write_text("y\n" + "a\nb\n" * 30, encoding="utf-8")
+    (sentence,) = refused(capsys, "init", "alone.csv", "--target", "y")
+    assert "no column to learn from" in sentence
+    (place / "empty.csv").write_text("x,z,y\n" + ",1,a\n,1,b\n" * 30, encoding="utf-8")
+    (sentence,) = refused(capsys, "init", "empty.csv", "--target", "y")
+    assert "'x' (" in sentence
+    assert not (place / "recipe.yaml").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with a name")
+def test_a_pipe_is_not_waited_for(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(place / "pipe.csv")
+    (sentence,) = refused(capsys, "init", "pipe.csv", "--target", "y")
+    assert "a pipe or a device" in sentence
+
+
+def test_a_gigabyte_of_nothing_is_refused_at_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (place / "zeros.csv").open("wb") as stream:
+        stream.truncate(8 << 30)  # more than would fit into the memory of a small machine
+    (sentence,) = refused(capsys, "init", "zeros.csv", "--target", "y")
+    assert "NUL" in sentence
+
+
+def test_a_run_that_ended_before_its_first_stage_is_not_in_the_way(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (place / "table.csv").read_bytes()
+    (place / "table.csv").write_bytes(good.replace(b",bad", b",good"))
+    for _ in range(2):
+        (sentence,) = refused(capsys, "run", "good.yaml", "--out", "run")
+        assert "already holds" not in sentence
+    assert (place / "run" / "manifest.json").exists()
+    assert main(["check", "good.yaml", "--out", "run", "--set", "data.source=other.csv"]) == 2
+    assert "already holds" not in capsys.readouterr().err
 
 
 def test_places_that_cannot_hold_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,8 +378,16 @@ def test_an_interruption_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distillens.pipeline.run", stop)
-    assert main(["run", "wine"]) == 130
-    assert "--resume" in capsys.readouterr().err
+    assert main(["run", "my wine.yaml", "--set", "data.source=my table.csv"]) == 2
+    capsys.readouterr()
+    assert main(["run", "wine", "--set", "report.languages=[en, zh]"]) == 130
+    said = capsys.readouterr().err
+    assert "distillens run wine --set 'report.languages=[en, zh]' --resume" in said
+    assert main(["run", "wine", "--resume"]) == 130
+    assert capsys.readouterr().err.count("--resume") == 1
+    monkeypatch.setattr("distillens.recipe.check.check", stop)
+    assert main(["check", "wine"]) == 130
+    assert "--resume" not in capsys.readouterr().err
 
 
 def test_names_from_data_cannot_steer_the_terminal(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

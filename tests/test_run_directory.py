@@ -83,10 +83,28 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(run: Run) -> Non
         RunError, match=r"Stage two could not write .* No space left on device\. Finished stages are kept"
     ):
         run.stage("two", work, part=1)
+
+    def through_the_store(folder: Path) -> str:
+        try:
+            work(folder)
+        except OSError as error:
+            raise RunError(f"Cannot write {folder}.") from error
+        return ""
+
+    with pytest.raises(RunError, match=r"Stage three could not write .*make room, then go on with --resume"):
+        run.stage("three", through_the_store, part=1)
+    with pytest.raises(RunError, match="of its own"):
+        run.stage("four", _refused, part=1)
     assert Run.open(run.directory).stage("one", write("never"), part=1).reused
 
 
+def _refused(_: Path) -> str:
+    raise RunError("A reason of its own.")
+
+
 def test_a_taken_place_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    assert Run.create(run.directory, resume=False).directory == run.directory  # nothing is finished there yet
+    run.stage("one", write("1"), part=1)
     with pytest.raises(RunError, match="already holds a run. --resume"):
         Run.create(run.directory, resume=False)
     (tmp_path / "mine").mkdir()

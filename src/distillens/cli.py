@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from distillens import __version__
+from distillens.cli_models import register
 from distillens.errors import DistillensError, RecipeError
 
 EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
@@ -164,19 +165,12 @@ def check(
         raise RecipeError(checked.problems)
     if quiet:
         return 0
-    from distillens.terminal import clean, duration, print_pairs
+    from distillens.terminal import clean, cost_words, print_pairs
 
-    print_pairs(list(checked.lines.items()))
+    pairs = list(checked.lines.items())
     if checked.cost is not None:
-        cost = checked.cost
-        print_pairs(
-            [
-                (
-                    "takes about",
-                    f"{duration(cost.seconds)} on two cores · up to {cost.fits} fits · of that {duration(cost.controls)} for the controls",
-                )
-            ]
-        )
+        pairs.append(("takes about", cost_words(checked.cost.seconds, checked.cost.controls, checked.cost.fits)))
+    print_pairs(pairs)
     for warning in checked.warnings:
         typer.echo(f"warning: {clean(warning)}", err=True)
     typer.echo(f"The recipe can be run: distillens run {_shell(recipe)}")
@@ -231,6 +225,9 @@ def list_members(
     return 0
 
 
+register(app)
+
+
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
@@ -244,6 +241,9 @@ def _shell(path: Path | str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors become one sentence on standard error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of our own
+        # OpenMP threads that wait shall sleep: on a busy machine they spin against each other, up to a hundred times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in arguments
     try:
         with _library_warnings(shown=debug):
@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return int(result or 0)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing finished is lost, --resume continues.", INTERRUPTED)
+        return _fail(_interrupted(arguments), INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe (head, less) has left
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -270,6 +270,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             3,
             debug=debug,
         )
+
+
+def _interrupted(arguments: Sequence[str]) -> str:
+    if "run" not in arguments:
+        return "interrupted; nothing was changed."
+    again = [text for text in arguments if text != "--resume"]
+    return f"interrupted; finished stages are kept. To go on: distillens {' '.join(map(_shell, again))} --resume"
 
 
 def _is_usage(error: Exception) -> bool:

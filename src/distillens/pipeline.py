@@ -57,11 +57,16 @@ def run(
     resolved = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     if seed is not None:
         resolved = resolved.model_copy(update={"seed": seed})
+    if data is None and resolved.data.source is None:
+        raise RecipeError(
+            "data.source: this key is required; it names built-in data or a CSV or Parquet file (from Python: run(…, data=frame))."
+        )
     directory = Path(out) if out is not None else Path("runs") / resolved.name
     flow = Flow(resolved, Run.create(directory, resume=resume), teacher, data, trust_code, observer or Silent())
     with flow.run.locked():
         flow.run.begin(recipe_yaml=resolved.to_yaml(), manifest=manifest(resolved))
         read_data(flow)
+        estimate(flow)
         train_teacher(flow)
         refit_twin(flow)
         ask_teacher(flow)
@@ -110,6 +115,15 @@ def read_data(flow: Flow) -> None:
         return f"{sum(parts.values()):,} rows · {len(dataset.columns)} features{kept_apart} · {sizes}"
 
     flow.stage("data", work, part=flow.parts["data"], code=("data", "pipeline"), given=flow.source_fingerprint())
+
+
+def estimate(flow: Flow) -> None:
+    """Say what is ahead, controls included, before anything is trained; nothing of it is known of a teacher from outside."""
+    from distillens.recipe.cost import estimate_cost
+
+    if flow.given_teacher is None and not (flow.run.directory / "stages" / "teacher.json").exists():
+        cost = estimate_cost(flow.recipe, flow.dataset)
+        flow.observer.estimated(cost.seconds, cost.controls, cost.fits)
 
 
 def train_teacher(flow: Flow) -> None:
@@ -302,7 +316,7 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
                 explanation.save(folder / "explanations" / f"{model}{'.repeat' if repeat else ''}.{method}.safetensors")
                 errors += [] if explanation.stderr is None else [float(np.nanmedian(explanation.stderr))]
         precision = f"median standard error {np.median(errors):.2g}" if errors else "exact"
-        return f"{method} of {len(rows):,} rows · {len(models)} models · {precision}"
+        return f"{method} of {len(rows):,} rows · {len(models)} model{'s' if len(models) > 1 else ''} · {precision}"
 
     owner = ("controls/twin",) if group == "teacher" else (f"students/{group}", f"controls/{group}")
     reads = tuple(stage for stage in ("data", "teacher", *owner) if stage in flow.run.results)
@@ -384,7 +398,8 @@ def export(flow: Flow, name: str) -> None:
         kind = flow.recipe.export[0]
         exporter = resolve(kind, EXPORTERS, what="exporter", trust_code=flow.trust_code)()
         result = exporter(flow.models[name], home / f"model.{kind}", decision=flow.decision)
-        exported = OnnxModel.load(home / f"model.{kind}", label=f"{name}.{kind}")
+        # One thread: on batches that fit the cache, threads that wait for each other cost three times what they save.
+        exported = OnnxModel.load(home / f"model.{kind}", label=f"{name}.{kind}", threads=1)
         explanations = flow.explanations(name)
         for method, explainer in flow.explainers.items():
             rows, target = flow.explained(explainer)

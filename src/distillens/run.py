@@ -65,12 +65,7 @@ class Run:
         path = Path(directory)
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; --out names the folder of a run.")
-        leftover = {"lock", ".work"}  # of a process killed before it wrote the manifest
-        entries = (
-            []
-            if not path.is_dir()
-            else [e.name for e in path.iterdir() if e.name not in leftover and not e.name.endswith(".part")]
-        )
+        entries = contents(path)
         if entries and "manifest.json" not in entries:
             raise RunError(f"{path} is not empty and not a run; choose another --out, nothing in it was touched.")
         if entries and not resume:
@@ -159,10 +154,13 @@ class Run:
             summary = work(folder)
             seconds = time.monotonic() - started
             outputs = self._publish(folder)
-        except OSError as error:
+        except (OSError, RunError) as error:
+            cause = error.__cause__ if isinstance(error, RunError) else error
+            if not isinstance(cause, OSError):
+                raise
             raise RunError(
-                f"Stage {name} could not write to {self.directory}: {error.strerror or error}. Finished stages are kept; free some space and --resume."
-            ) from error
+                f"Stage {name} could not write to {self.directory}: {cause.strerror or cause}. Finished stages are kept: make room, then go on with --resume."
+            ) from cause
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         write_json(record_path, {
@@ -207,6 +205,18 @@ class Run:
 
 def _hashed(ingredients: Mapping[str, Any]) -> dict[str, str]:
     return {name: hashlib.sha256(canonical_json(value).encode()).hexdigest() for name, value in ingredients.items()}
+
+
+def contents(directory: Path) -> set[str]:
+    """Names of what a run's folder holds that must not be lost: nothing while no stage is finished.
+
+    What a process leaves that was stopped before its first stage (lock, half-written files, manifest and recipe) does not count.
+    """
+    if not directory.is_dir():
+        return set()
+    names = {entry.name for entry in directory.iterdir()} - {"lock", ".work"}
+    names = {name for name in names if not (name.startswith(".") and name.endswith(".part"))}
+    return set() if "manifest.json" in names and names <= {"manifest.json", "recipe.yaml"} else names
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,8 @@ def console(stream: TextIO) -> Console:
     """A console that colours only on a terminal and only without NO_COLOR."""
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty(),
+    terminal = stream.isatty()
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not terminal, width=None if terminal else 200,
                    no_color=True if os.environ.get("NO_COLOR") else None)  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def duration(seconds: float) -> str:
 class Quiet:
     """Watches runs and tasks and says nothing."""
 
+    def estimated(self, seconds: float, controls: float, fits: int) -> None: ...
     def stage_started(self, name: str) -> None: ...
     def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None: ...
     def warning(self, text: str) -> None: ...
@@ -64,25 +66,30 @@ class Quiet:
 class Lines:
     """One line a stage, with what it found and how long it took; warnings below as one sentence each.
 
-    Also the listener of `distillens.progress`: tasks inside a stage show as a bar with the time left, on a terminal only.
+    Also the listener of `distillens.progress`. On a terminal the stage at work shows how long it has been at it, and
+    tasks inside it how far they are and the time left.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.console = console(sys.stderr if stream is None else stream)
         self.progress: Any = None
         self.running = 0
+        self.stage: Any = None  # key of the stage's own row
 
     # a run, stage by stage
+    def estimated(self, seconds: float, controls: float, fits: int) -> None:
+        self._line("takes about", cost_words(seconds, controls, fits), "")
+
     def stage_started(self, name: str) -> None:
-        """Nothing to show yet: tasks inside the stage bring their own bars."""
+        self._end_stage()
+        self.stage = self.start(label_of(name), None, "")
 
     def stage_done(self, name: str, summary: str, seconds: float, reused: bool) -> None:
+        self._end_stage()
         self._line(label_of(name), summary, "kept" if reused else duration(seconds))
 
     def warning(self, text: str) -> None:
-        from rich.text import Text
-
-        self._print(Text.assemble("  ", ("warning".ljust(18), "yellow"), clean(text)))
+        self._line("warning", text, "", style="yellow")
 
     def finished(self, run: Any) -> None:
         """The verdict is printed by the command, on standard output."""
@@ -95,11 +102,12 @@ class Lines:
             self.progress = self._bars()
             self.progress.start()
         self.running += 1
-        return self.progress.add_task(clean(label), total=total, unit=clean(unit))
+        return self.progress.add_task(clean(label), total=total, unit=clean(unit), at=0.0)
 
     def advance(self, key: Any, amount: int) -> None:
         if key is not None and self.progress is not None:
-            self.progress.advance(key, amount)
+            elapsed = next((row.elapsed or 0.0 for row in self.progress.tasks if row.id == key), 0.0)
+            self.progress.update(key, advance=amount, at=elapsed)
 
     def stop(self, key: Any) -> None:
         if key is None or self.progress is None:
@@ -107,31 +115,64 @@ class Lines:
         self.progress.remove_task(key)
         self.running -= 1
         if self.running == 0:
-            self.progress.stop()
-            self.progress = None
+            self.close()
 
     def close(self) -> None:
-        """Take a bar away that an error left behind."""
+        """Take away what an error left behind."""
         if self.progress is not None:
             self.progress.stop()
-            self.progress = None
+        self.progress, self.running, self.stage = None, 0, None
+
+    def _end_stage(self) -> None:
+        key, self.stage = self.stage, None
+        self.stop(key)
 
     def _bars(self) -> Any:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.text import Text
+
+        class Left(ProgressColumn):
+            max_refresh = None
+
+            def render(self, task: Any) -> Text:
+                return Text(time_left(task.total, task.completed, task.fields["at"], task.elapsed or 0.0, task.fields["unit"]), style="dim")  # fmt: skip
 
         return Progress(
-            TextColumn("  {task.description:<18}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", markup=False), TimeRemainingColumn(compact=True), TextColumn("left"),
+            TextColumn("  {task.description:<18}", markup=False), BarColumn(max(6, min(40, self.console.width - 64))), Left(),
             console=self.console, transient=True,
         )  # fmt: skip
 
-    def _line(self, label: str, text: str, end: str) -> None:
+    def _line(self, label: str, text: str, end: str, *, style: str = "bold") -> None:
+        """Label, text and time; on a terminal a long text goes on below itself."""
+        from rich.padding import Padding
+        from rich.table import Table
         from rich.text import Text
 
-        self._print(Text.assemble("  ", (label.ljust(18), "bold"), clean(text), ("  " + end, "dim")))
+        out = self.console if self.progress is None else self.progress.console
+        if not self.console.is_terminal:
+            out.print(Text.assemble("  ", (label.ljust(18), style), clean(text), ("  " + end if end else "", "dim")))
+            return
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(min_width=16, max_width=24, style=style, overflow="fold")
+        table.add_column(overflow="fold")
+        table.add_column(no_wrap=True, style="dim")
+        table.add_row(Text(label), Text(clean(text)), Text(end))
+        out.print(Padding(table, (0, 0, 0, 2), expand=False))
 
-    def _print(self, text: Any) -> None:
-        (self.progress.console if self.progress is not None else self.console).print(text)
+
+def time_left(total: float | None, done: float, at: float, elapsed: float, unit: str) -> str:
+    """`3/16 settings · 12 s left`: from the pace up to the last step, reached `at` seconds; before it, the time it took so far."""
+    if total is None:
+        return f"{duration(elapsed)} so far"
+    far = f"{done:,.0f}/{total:,.0f} {unit}".rstrip()
+    left = at / done * total - elapsed if done else 0.0
+    return f"{far} · {duration(left)} left" if left > 0 else f"{far} · {duration(elapsed)} so far"
+
+
+def cost_words(seconds: float, controls: float, fits: int) -> str:
+    """What a run is expected to take, in words."""
+    of_that = f"{duration(controls)} of that for the controls" if controls else "without controls"
+    return f"{duration(seconds)} on two quiet cores · up to {fits} fits · {of_that}"
 
 
 def label_of(stage: str) -> str:
@@ -183,46 +224,46 @@ def interval(estimate: Mapping[str, Any] | None) -> str:
     if not estimate or estimate.get("value") is None:
         return str((estimate or {}).get("status", "not available")).replace("_", " ")
     low, high = estimate.get("low"), estimate.get("high")
-    return number(estimate["value"]) + (
-        f" ({number(low)}–{number(high)})" if low is not None and high is not None else ""
-    )
+    if low is None or high is None:
+        return number(estimate["value"])
+    between = "–" if min(low, high) >= 0 else " to "  # a dash beside a minus sign cannot be read
+    return f"{number(estimate['value'])} ({number(low)}{between}{number(high)})"
 
 
 def gate_table(audit: Mapping[str, Any]) -> Table:
-    """Every gate: metric, estimate with interval, limit, outcome."""
+    """Every gate: metric (less its reference, where the gate is relative), estimate with interval, limit, outcome."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("gate", "estimate", "limit", "outcome"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in {"limit", "outcome"})
     for gate in audit["gates"]:
         outcome = gate["outcome"]
         limit = f"{'≥' if gate['direction'] == '>=' else '≤'} {number(gate['limit'])}"
-        difference = f" difference to {clean(gate['relative_to'])}" if gate.get("relative_to") else ""
-        table.add_row(Text(clean(gate["metric"]).replace("_", " ")), Text(interval(gate["bound"])), Text(limit + difference),
+        less = f" − {clean(gate['relative_to'])}'s" if gate.get("relative_to") else ""
+        table.add_row(Text(clean(gate["metric"]).replace("_", " ") + less), Text(interval(gate["bound"])), Text(limit),
                       Text(f"{MARKS.get(outcome, '')} {outcome}", style=COLOURS.get(outcome, "")))  # fmt: skip
     return table
 
 
 def show_verdict(run: Run, stream: TextIO | None = None) -> None:
-    """The verdict line, the gates and where everything lies."""
+    """The gates, the verdict line and where everything lies."""
     from rich.text import Text
 
     out = console(sys.stdout if stream is None else stream)
     chosen, audit = read_verdict(run.directory)
     word, _, rest = verdict_line(run).partition(" ")
+    rest = clean(rest).strip()
+    if out.is_terminal and len(word) + len(rest) + 16 > out.width:
+        rest = "\n" + rest.replace("   ", "\n")  # a line for each part rather than a break in the middle of one
     out.print()
     out.print(gate_table(audit))
     out.print()
-    out.print(
-        Text.assemble(
-            "  ", ("verdict".ljust(10), "bold"), (word, COLOURS.get(run.verdict, "") + " bold"), " " + clean(rest)
-        )
-    )
-    for label, path in result_paths(run.directory, chosen):
-        out.print(Text.assemble("  ", (label.ljust(10), "bold"), clean(relative(path))))
+    verdict = Text.assemble((word, COLOURS.get(run.verdict, "") + " bold"), "  " + rest if rest[:1] != "\n" else rest)
+    places = [(label, Text(clean(relative(path)))) for label, path in result_paths(run.directory, chosen)]
+    _pairs(out, [("verdict", verdict), ("of", Text(f"{clean(chosen)}, the chosen student")), *places])
 
 
 def result_paths(directory: Path, chosen: str) -> list[tuple[str, Path]]:
@@ -247,20 +288,26 @@ def relative(path: Path) -> str:
 
 def print_pairs(pairs: Sequence[tuple[str, str]], stream: TextIO | None = None) -> None:
     """Two columns of text; on a terminal the second wraps under itself, elsewhere every pair stays on its line."""
+    from rich.text import Text
+
+    out = console(sys.stdout if stream is None else stream)
+    _pairs(out, [(left, Text(clean(right))) for left, right in pairs])
+
+
+def _pairs(out: Console, pairs: Sequence[tuple[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     if not pairs:
         return
-    out = console(sys.stdout if stream is None else stream)
     if not out.is_terminal:
         width = max(len(clean(left)) for left, _ in pairs)
         for left, right in pairs:
-            out.print(f"  {clean(left).ljust(width)}  {clean(right)}")
+            out.print(Text.assemble("  ", clean(left).ljust(width), "  ", right))
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for left, right in pairs:
-        table.add_row(Text("  " + clean(left)), Text(clean(right)))
+        table.add_row(Text("  " + clean(left)), right)
     out.print(table)

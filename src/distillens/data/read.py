@@ -73,6 +73,8 @@ def open_source(source: Any, *, base_dir: Path | None = None, trust_code: bool =
 def _from_file(path: Path, written: str) -> Source:
     if path.is_dir():
         raise DataError(f"{written} is a folder; a table is one CSV or Parquet file.")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{written} is a pipe or a device; save the table as an ordinary CSV or Parquet file.")
     if not path.is_file():
         hint = did_you_mean(written, BUILTIN) if not path.suffix else _sibling(path)
         raise DataError(
@@ -179,6 +181,10 @@ def read_csv(path: Path) -> pd.DataFrame:
                 rows.append(row)
             start = reader.line_num + 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{path.name}, line {start}: a cell of more than {csv.field_size_limit():,} characters; is a quotation mark not closed?"
+            ) from error
         raise DataError(f"{path.name}, line {start}: {error}; is a quotation mark not closed?") from error
     assert header is not None  # the text is not blank
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
@@ -204,7 +210,14 @@ def sniff_delimiter(text: str) -> str:
 
 
 def _decoded(path: Path) -> str:
-    raw = path.read_bytes()
+    with path.open("rb") as stream:
+        head = stream.read(1 << 16)  # what is no text shows early; a file of gigabytes is not read first
+        if head[:4] == b"PAR1":
+            raise DataError(f"{path.name} is a Parquet file; give it the ending .parquet.")
+        if b"\x00" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+            line = head[: head.index(b"\x00")].count(b"\n") + 1
+            raise DataError(f"{path.name}, line {line}: a NUL character; this is not a text file in UTF-8.")
+        raw = head + stream.read()
     encoding = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-8"
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")  # a byte order mark is not part of the first name
@@ -215,7 +228,7 @@ def _decoded(path: Path) -> str:
         ) from error
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1
-        raise DataError(f"{path.name}, line {line}: a NUL character; this is not a text file.")
+        raise DataError(f"{path.name}, line {line}: a NUL character; this is not a text file in UTF-8.")
     return text
 
 

@@ -20,14 +20,14 @@ from distillens.errors import DistillensWarning, InputError, RecipeError, did_yo
 from distillens.recipe.base import Recipe
 from distillens.recipe.cost import Cost, estimate_cost
 from distillens.recipe.text import join
-from distillens.run import stage_seed
+from distillens.run import contents, stage_seed
 
 if TYPE_CHECKING:
     from distillens.data.base import Dataset
 
 NEEDED_SPACE = 200_000_000  # bytes a run may write, with room for temporary files
 PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
-            "onnx": ("onnx", "onnxruntime")}  # fmt: skip
+            "scorecard": ("scipy",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
 
 
@@ -169,6 +169,8 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
     except InputError:  # code that nobody trusts, reported before
         return
     for name, student in students.items():
+        if dataset.task not in getattr(student, "tasks", (dataset.task,)):
+            yield f"students.{name}: {student.kind} is for {' and '.join(student.tasks)} tasks, and this is a {dataset.task} task."
         if hasattr(student, "objectives_for"):
             try:
                 student.objectives_for(dataset.classes)
@@ -249,7 +251,7 @@ def _place(out: Path, checked: Checked, *, resume: bool) -> None:
             checked.problems.append(f"--out: {place} cannot be written to; choose another place.")
             return
         if place == out.absolute():
-            entries = {entry.name for entry in out.iterdir()} - {"lock", ".work"}
+            entries = contents(out)
             if "manifest.json" in entries and not resume:
                 checked.warnings.append(
                     f"{out} already holds a run; --resume goes on with it, --out chooses another place."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillens.data.builtin import BUILTIN
-from distillens.errors import RecipeError, RunError
+from distillens.errors import DataError, RecipeError, RunError
 from distillens.recipe.base import Recipe, folder_name
 from distillens.recipe.text import parse_yaml, scalar_yaml
 from distillens.store import write_text
@@ -36,6 +36,9 @@ def write_recipe(data: str, target: str, *, out: Path, force: bool = False) -> S
     if out.exists() and not force:
         raise RunError(f"{out} already exists and was not touched; choose another --out, or replace it with --force.")
     seen = sketch(data, target)
+    if not any(column.role == "feature" for column in seen.columns):
+        others = ", ".join(f"{c.name!r} ({c.reason or c.role})" for c in seen.columns if c.role != "target")
+        raise DataError(f"{data} has no column to learn from besides {target!r}{': ' + others if others else ''}.")
     text = recipe_text(seen, source_for(data, out), out=out)
     Recipe.load(_checked(text))  # a recipe that init writes must load; everything quoted must read back
     write_text(out, text)
