@@ -283,6 +283,7 @@ EXPLAINERS: dict[str, str] = {
     "exact_shapley": "distillens.explainers.shapley:ExactShapley",
     "permutation_shap": "distillens.explainers.permutation:PermutationShap",
     "lime": "distillens.explainers.lime:Lime",
+    "tree_shap": "distillens.explainers.trees:TreeShap",
     "intrinsic": "distillens.explainers.intrinsic:Intrinsic",
 }
 
