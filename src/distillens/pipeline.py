@@ -210,6 +210,7 @@ def ask_teacher(flow: Flow) -> None:
 
 def teach(flow: Flow, name: str) -> None:
     """Fit a student with as many query rows as validation wants; then prove that it listens to its teacher."""
+    from distillens.models.monotone import listed
     from distillens.transfer.influence import check_influence, influence, permuted
     from distillens.transfer.queries import choose_queries
 
@@ -235,6 +236,9 @@ def teach(flow: Flow, name: str) -> None:
             "influence": listened.to_json(),
             "settings": flow.parts["students"][name],
             "readable": student.readable,
+            "monotone": listed(
+                {"teacher": teacher, "student": model}, validation.inputs, getattr(student, "monotone", {})
+            ),
         }
         write_json(home / "student.json", record)
         control = flow.card(f"{name}.random_teacher", "random_teacher", student.kind, misled, other)

@@ -122,3 +122,35 @@ def test_signs():
     for wrong in (True, 2, "1"):
         with pytest.raises(DataError, match="must be -1, 0 or"):
             signs({"x": wrong}, TABLE)
+
+
+def test_listed_violations_name_the_rows_and_steps():
+    """A model that falls between 0 and 1 where the other feature is above 1, and rises elsewhere."""
+    from distillens.models.monotone import listed, moves
+
+    table = Table(
+        np.column_stack([[0.0, 1.0, 2.0, 1.0], [0.0, 0.0, 2.0, 3.0]]), (Column("x"), Column("z")), np.arange(10, 14)
+    )
+
+    def dips(inputs):
+        x, z = inputs.values.T
+        return (x - np.where((x == 1) & (z > 1), z, 0.0))[:, None]
+
+    model = CallableModel(dips, (), "values", "dips")
+    up = CallableModel(lambda t: t.values[:, :1], (), "values", "up")
+    (entry,) = listed({"student": model, "teacher": up}, table, {"x": 1, "z": 0}, steps=2)
+    assert (entry["feature"], entry["sign"], entry["rows"], entry["steps"]) == ("x", 1, 4, 2)
+    changes, grid = moves(model, table, "x", 1, steps=2)
+    np.testing.assert_array_equal(grid, [0, 1, 2])
+    np.testing.assert_array_equal(changes, [[1, 1], [1, 1], [-1, 3], [-2, 4]])
+    assert entry["models"]["teacher"] == {"share": 0.0, "rows": 0.0, "worst": []}
+    found = entry["models"]["student"]
+    assert found["share"] == 2 / 8 == violations(model, table, "x", 1, steps=2)
+    assert found["rows"] == 0.5
+    assert [(r["row_id"], r["low"], r["high"], r["change"]) for r in found["worst"]] == [
+        (13, "0", "1", -2.0),
+        (12, "0", "1", -1.0),
+    ]
+    (flat,) = listed({"student": up}, table.take([0, 1]), {"z": -1})  # one value of z: nothing to check
+    assert (flat["steps"], flat["models"]) == (0, {})
+    assert listed({"student": model}, table, {"x": 1}, most=1, rows=2)[0]["rows"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from distillens.errors import DataError
 from distillens.models.base import evaluate, log_odds
 
 if TYPE_CHECKING:
-    from distillens.data.base import Column, Ints, Table
+    from distillens.data.base import Column, Floats, Ints, Table
     from distillens.models.base import Model
 
 
@@ -40,6 +40,17 @@ def violations(
     (binary and multiclass) or the value. A move counts when it exceeds `tolerance`. For students and teachers alike.
     Raises DataError for a sign other than ±1, an unknown or categorical feature, or a feature with fewer than two values.
     """
+    changes, _ = moves(model, table, feature, sign, target=target, steps=steps)
+    return float((sign * changes < -tolerance).mean())
+
+
+def moves(
+    model: Model, table: Table, feature: str, sign: int, *, target: int = 1, steps: int = 20
+) -> tuple[Floats, Floats]:
+    """(n, G−1) changes of the output from one grid value of `feature` to the next, all else as it is, and the (G,) grid.
+
+    Raises DataError as `violations` does.
+    """
     if sign not in (-1, 1):
         raise DataError(f"The sign of a monotone check must be -1 or +1, got {sign!r}.")
     signs({feature: sign}, table)
@@ -47,18 +58,64 @@ def violations(
     grid = grid_of(table, j, steps=steps)
     if len(grid) < 2:
         raise DataError(f"The feature {feature!r} has fewer than two different values here; there is nothing to check.")
-    n = len(table)
-    before = None
-    bad = 0
-    for value in grid:
+    outputs = np.empty((len(table), len(grid)))
+    for place, value in enumerate(grid):
         values = table.values.copy()
         values[:, j] = value
-        outputs = evaluate(model, table.with_values(values))
-        now = log_odds(outputs, output=model.output, target=target)
-        if before is not None:
-            bad += int((sign * (now - before) < -tolerance).sum())
-        before = now
-    return bad / (n * (len(grid) - 1))
+        answers = evaluate(model, table.with_values(values))
+        outputs[:, place] = log_odds(answers, output=model.output, target=target)
+    return np.diff(outputs, axis=1), grid
+
+
+def listed(
+    models: Mapping[str, Model],
+    table: Table,
+    monotone: Mapping[str, int],
+    *,
+    most: int = 5,
+    rows: int = 1000,
+    steps: int = 20,
+    tolerance: float = 1e-9,
+) -> list[dict[str, Any]]:
+    """Where models move against the wanted directions, one entry a constraint: {feature, sign, rows, steps, models{name: found}}.
+
+    found: {share: of the rows × steps that break it, rows: share of the rows that break it anywhere, worst[{row_id, low, high, change}]}, the
+    `most` rows with the largest single move against `sign`, each at its worst step, in the user's values. steps is 0 and models is empty
+    where the feature has fewer than two values here. Of longer tables, `rows` evenly spaced rows are asked.
+    """
+    entries: list[dict[str, Any]] = []
+    if len(table) > rows:
+        table = table.take(np.linspace(0, len(table) - 1, rows).astype(np.int64))
+    for feature, sign in monotone.items():
+        if not sign:
+            continue
+        j = table.index_of(feature)
+        entry: dict[str, Any] = {"feature": feature, "sign": sign, "rows": len(table), "steps": 0, "models": {}}
+        entries.append(entry)
+        if len(grid_of(table, j, steps=steps)) < 2:
+            continue
+        for name, model in models.items():
+            changes, grid = moves(model, table, feature, sign, steps=steps)
+            against = np.maximum(-sign * changes, 0.0)
+            broken = against > tolerance
+            step = against.argmax(axis=1)
+            size = against[np.arange(len(table)), step]
+            order = [int(i) for i in np.argsort(-size, kind="stable")[:most] if size[i] > tolerance]
+            entry["steps"] = len(grid) - 1
+            entry["models"][name] = {
+                "share": float(broken.mean()),
+                "rows": float(broken.any(axis=1).mean()),
+                "worst": [
+                    {
+                        "row_id": int(table.row_ids[i]),
+                        "low": table.text_of(grid[step[i]], j),
+                        "high": table.text_of(grid[step[i] + 1], j),
+                        "change": float(changes[i, step[i]]),
+                    }
+                    for i in order
+                ],
+            }
+    return entries
 
 
 def grid_of(table: Table, j: int, *, steps: int = 20) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

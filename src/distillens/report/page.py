@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from distillens.report import headline, tables, views
 from distillens.report.figures import reliability
+from distillens.report.monotone import monotone
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
@@ -44,6 +45,7 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
     audit = chosen_audit(passport)
     chosen = passport["chosen"]["id"] if passport["chosen"] else None
     student = passport["students"].get(chosen) if chosen else None
+    adverse = ((audit or {}).get("decision") or {}).get("adverse")
     rows = views.row_views(w, audit) if audit and audit.get("reasons") else []
     context: dict[str, Any] = {
         "p": passport, "w": w, "audit": audit, "chosen": chosen, "student": student,
@@ -62,7 +64,8 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
         "importance_figure": lambda: views.importance_figure(w, audit or {}),
         "row_views": rows, "row_filters": [f for f in views.ROW_FLAGS if any(f in row["flags"] for row in rows)],
         "role_labels": {role: w(f"role.{role}") for role in ("teacher", "student")},
-        "readable": lambda: tables.readable(w, student), "complexity_facts": lambda: tables.complexity_facts(w, student or {}),
+        "held_monotone": lambda: monotone(w, student or {}, (passport["data"] or {}).get("classes") or []),
+        "readable": lambda: tables.readable(w, student, adverse), "complexity_facts": lambda: tables.complexity_facts(w, student or {}),
         "students_table": lambda: tables.students(w, passport), "chosen_by": tables.chosen_by(w, passport),
         "footprint": lambda: tables.footprint(w, passport),
         "method": lambda key: w.term(key) if w.has(f"define.{key}") else clean(key),
