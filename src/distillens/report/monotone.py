@@ -32,5 +32,5 @@ def monotone(w: Words, student: Json, classes: list[str]) -> list[dict[str, Any]
 
 
 def _worst(w: Words, worst: Json) -> Markup:
-    values = {"id": w.exact(worst["row_id"]), "low": name(worst["low"]), "high": name(worst["high"]), "change": signed(w, worst["change"])}  # fmt: skip
+    values = {"id": str(worst["row_id"]), "low": name(worst["low"]), "high": name(worst["high"]), "change": signed(w, worst["change"])}  # fmt: skip
     return w.html("monotone.worst", values)
