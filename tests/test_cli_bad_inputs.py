@@ -313,7 +313,17 @@ def nothing_inside(run: Path) -> None:
     (run / "recipe.yaml").write_text("{}", encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", [damaged_manifest, damaged_recipe, nothing_inside])
+def odd_languages(run: Path) -> None:
+    (run / "manifest.json").write_text('{"schema": 1}', encoding="utf-8")
+    (run / "recipe.yaml").write_text("report: {languages: 5}", encoding="utf-8")
+
+
+def odd_report(run: Path) -> None:
+    (run / "manifest.json").write_text("[]", encoding="utf-8")
+    (run / "recipe.yaml").write_text("report: []", encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [damaged_manifest, damaged_recipe, nothing_inside, odd_languages, odd_report])
 def test_damaged_run_directories(
     place: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:

@@ -98,6 +98,33 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(run: Run) -> Non
     assert Run.open(run.directory).stage("one", write("never"), part=1).reused
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"summary": 1}', '{"summary": "", "outputs": [], "seconds": 1}', "\x00"]
+)
+def test_a_stage_whose_record_was_damaged_is_worked_again(run: Run, text: str) -> None:
+    run.stage("one", write("x"), part=1)
+    (run.directory / "stages" / "one.json").write_text(text)
+    again = run.stage("one", write("x"), part=1)
+    assert (again.reused, again.reason) == (False, "its record was damaged")
+    assert run.stage("one", write("never"), part=1).reused
+
+
+def test_what_a_killed_process_half_wrote_is_taken_away(run: Run) -> None:
+    run.stage("one", write("x"), part=1)
+    part = run.directory / "stages" / ".two.json.abc.part"
+    part.write_text("{")
+    with run.locked():
+        assert not part.exists()
+    assert run.stage("one", write("never"), part=1).reused
+
+
+def test_a_lock_that_cannot_be_opened_is_a_sentence(run: Run) -> None:
+    (run.directory / "lock").unlink(missing_ok=True)
+    (run.directory / "lock").mkdir()
+    with pytest.raises(RunError, match="may write to"), run.locked():
+        pass
+
+
 def _refused(_: Path) -> str:
     raise RunError("A reason of its own.")
 

@@ -191,9 +191,12 @@ def report(
 
     done = Run.open(directory)
     recipe = read_yaml(directory / "recipe.yaml")
-    languages = (recipe.get("report") or {}).get("languages") if isinstance(recipe, dict) else None
+    part = recipe.get("report") if isinstance(recipe, dict) else None
+    languages = (part.get("languages") if isinstance(part, dict) else None) or ["en"]
+    if not isinstance(languages, list) or not all(isinstance(language, str) for language in languages):
+        raise RecipeError([f"{directory / 'recipe.yaml'}: report.languages should be a list such as [en, zh]."])
     with done.locked():
-        write_passport(directory, languages=tuple(languages or ("en",)))
+        write_passport(directory, languages=tuple(languages))
     if as_json:
         _print_json(done.passport)
     elif quiet:

@@ -101,7 +101,10 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keep a second run out of this directory. The lock goes with the process, also when it is killed."""
         path = self.directory / "lock"
-        handle = path.open("a+", encoding="utf-8")
+        try:
+            handle = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"Cannot write {path}: {error.strerror}. A run needs a folder it may write to.") from error
         try:
             if not _acquire(handle):
                 handle.seek(0)
@@ -112,6 +115,8 @@ class Run:
             handle.write(f"process {os.getpid()}")
             handle.flush()
             shutil.rmtree(self.directory / ".work", ignore_errors=True)
+            for part in self.directory.rglob(".*.part"):  # half-written by a process that was killed
+                part.unlink(missing_ok=True)
             yield
             shutil.rmtree(self.directory / ".work", ignore_errors=True)
         finally:
@@ -139,9 +144,9 @@ class Run:
         record_path = self.directory / "stages" / f"{name.replace('/', '.')}.json"
         reason = ""
         if record_path.exists():
-            record = read_json(record_path)
-            reason = self._stale(record, key, ingredients, inputs)
-            if not reason:
+            record = _record(record_path)
+            reason = "its record was damaged" if record is None else self._stale(record, key, ingredients, inputs)
+            if record is not None and not reason:
                 result = StageResult(name, key, record["summary"], float(record["seconds"]), reused=True)
                 self.results[name] = result
                 return result
@@ -201,6 +206,18 @@ class Run:
             if file_hash(path) != digest:
                 return f"{relative} was changed or damaged"
         return ""
+
+
+def _record(path: Path) -> JSON | None:
+    """What a finished stage wrote about itself; None when that cannot be read, so that the stage is worked again."""
+    try:
+        record = read_json(path)
+        whole = (
+            isinstance(record["summary"], str) and isinstance(record["outputs"], dict) and float(record["seconds"]) >= 0
+        )
+    except (ArtefactError, KeyError, TypeError, ValueError):
+        return None
+    return record if whole else None
 
 
 def _hashed(ingredients: Mapping[str, Any]) -> dict[str, str]:
