@@ -13,7 +13,7 @@ from distillens.report.figures import frontier, lanes_plot
 from distillens.report.headline import FIDELITY, PERFORMANCE, REASONS, find, main_explainer, usable
 from distillens.report.points import scorecard
 from distillens.report.rules import rule_list
-from distillens.report.sections import described
+from distillens.report.sections import chosen_audit, described
 from distillens.report.svg import clean
 from distillens.report.views import control_name
 from distillens.report.words import Words, name
@@ -63,7 +63,7 @@ def models_table(w: Words, audit: Json, scope: str) -> dict[str, Any]:
                 "plot": lanes_plot(w, lanes, unit=m["unit"], title=label),
             }
         )
-    return {"columns": columns, "rows": rows}
+    return {"columns": columns, "rows": rows, "n": max((m["estimate"].get("n") or 0 for m in found), default=0)}
 
 
 def students(w: Words, p: Json) -> dict[str, Any]:
@@ -113,6 +113,17 @@ def chosen_by(w: Words, p: Json) -> str:
     return w(key) if w.has(key) else clean(by)
 
 
+def _chosen_with_scores(w: Words, p: Json) -> Markup:
+    """The same with what every student scored on validation."""
+    scores = (p["chosen"] or {}).get("scores") or {}
+    if not scores:
+        return Markup("{}").format(chosen_by(w, p))
+    each = Markup(w("number.separator")).join(
+        Markup("{} {}").format(name(s), w.number(float(v))) for s, v in scores.items()
+    )
+    return w.html("chosen.scores", {"by": chosen_by(w, p), "scores": each})
+
+
 def complexity_facts(w: Words, student: Json) -> Facts:
     sizes = student["complexity"]
     rows: Facts = [(w("readability.kind"), kind(w, student["kind"]))]
@@ -124,11 +135,22 @@ def complexity_facts(w: Words, student: Json) -> Facts:
 
 
 # ── what people read ────────────────────────────────────────────────────────────────────────────────────────────────
-def readable(w: Words, student: Json | None) -> dict[str, Any] | None:
-    """A tree as nested rules, coefficients as bars, shape functions as small figures; None when there is nothing to read."""
+def readable(w: Words, student: Json | None, adverse: str | None = None) -> dict[str, Any] | None:
+    """A tree as nested rules, coefficients as bars, shape functions as small figures; None when there is nothing to read.
+
+    adverse: the class that the reasons explain; a sum for the other of two classes is shown with its signs turned.
+    """
     d = described(student) if student else None
     if d is None:
         return None
+    if (
+        d["form"] in {"additive", "linear"}
+        and d["scale"] != "value"
+        and adverse is not None
+        and len(d["outputs"]) == 1
+        and d["outputs"][0] != adverse
+    ):
+        d = {"outputs": [adverse]} | {k: _negated(k, v) for k, v in d.items() if k != "outputs"}
     outputs = [clean(o) for o in d["outputs"]]
     first = outputs[-1] if d["form"] == "tree" and len(outputs) == 2 else outputs[0]
     head = {"form": d["form"], "scale": d["scale"], "outputs": [name(o) if o != "value" else w("answer.value") for o in outputs],
@@ -148,6 +170,17 @@ def readable(w: Words, student: Json | None) -> dict[str, Any] | None:
     if d["form"] == "rules":
         return head | rule_list(w, d, lambda value: _leaf(w, value, d["scale"], outputs))
     return head | _shapes(w, d)
+
+
+def _negated(key: str, value: Any) -> Any:
+    """Scores, coefficients and intercepts with the other sign, however deep; everything else as it is."""
+    if key in {"scores", "coefficients", "per_unit", "intercepts"}:
+        if isinstance(value, list):
+            return [_negated("" if isinstance(v, dict) else key, v) for v in value]
+        return -value
+    if isinstance(value, list):
+        return [_negated("", v) for v in value]
+    return {k: _negated(k, v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _rules(w: Words, node: Json, tree: Json, outputs: list[str]) -> Markup:
@@ -202,7 +235,8 @@ def _shapes(w: Words, d: Json) -> dict[str, Any]:
                 "range": f"{drawn.signed(w, min(cells))} … {drawn.signed(w, max(cells))}",
             }
         )
-    return {"figures": [drawn.shape_function(w, s, reach) for s in shapes], "pairs": pairs}
+    everything = sum(len(t["features"]) == 1 for t in d["terms"])
+    return {"figures": [drawn.shape_function(w, s, reach) for s in shapes], "pairs": pairs, "singles": everything}
 
 
 def _column(scores: Any) -> list[float]:
@@ -232,14 +266,14 @@ def provenance(w: Words, p: Json) -> list[tuple[str, Facts]]:
     if teacher:
         models += [(w("role.teacher"), _model(w, teacher))]
     if student:
-        models += [(w("role.student"), _model(w, student)), (w("provenance.chosen"), chosen_by(w, p))]
-        models += [(w("provenance.influence"), _influence(w, student))]
+        models += [(w("role.student"), _model(w, student)), (w("provenance.chosen"), _chosen_with_scores(w, p))]
+        models += [(w("provenance.influence"), _influence(w, student, data))]
     if targets:
         models += [(w("provenance.targets"), _targets(w, targets, student))]
     if models:
         out.append((w("provenance.models"), models))
     if data:
-        out.append((w("provenance.data"), _data_facts(w, data)))
+        out.append((w("provenance.data"), _data_facts(w, data, p)))
     out.append((w("provenance.run"), [
         (w("provenance.seed"), w.number(manifest["seed"])),
         (w("provenance.recipe"), code(manifest.get("recipe_sha256"))),
@@ -249,18 +283,27 @@ def provenance(w: Words, p: Json) -> list[tuple[str, Facts]]:
 
 
 def _model(w: Words, record: Json) -> Markup:
+    family = kind(w, record["kind"])
+    if str(record["label"]).replace(" ", "_") == record["kind"]:  # the label says nothing more
+        return Markup("{} {}").format(family, code(record.get("fingerprint")))
     return Markup("{} <span class='muted'>({})</span> {}").format(
-        name(record["label"]), kind(w, record["kind"]), code(record.get("fingerprint"))
+        name(record["label"]), family, code(record.get("fingerprint"))
     )
 
 
-def _influence(w: Words, student: Json) -> str:
+def _influence(w: Words, student: Json, data: Json | None) -> str:
     found = student.get("influence") or {}
     if found.get("permuted_agreement") is None or found.get("agreement") is None:
         return ""
+    regression = (data or {}).get("task") == "regression"
+    shown = w.number if regression else w.percent
     return w(
-        "provenance.influence_text",
-        {"agreement": w.percent(found["agreement"]), "permuted": w.percent(found["permuted_agreement"])},
+        "provenance.influence_value" if regression else "provenance.influence_text",
+        {
+            "agreement": shown(float(found["agreement"])),
+            "permuted": shown(float(found["permuted_agreement"])),
+            "n": w.number(((data or {}).get("rows") or {}).get("validation")),
+        },
     )
 
 
@@ -275,7 +318,7 @@ def _targets(w: Words, targets: Json, student: Json | None) -> Markup:
     return Markup("{}{}").format(text, Markup(" {}").format(w.html("provenance.saturated")) if saturated else "")
 
 
-def _data_facts(w: Words, data: Json) -> Facts:
+def _data_facts(w: Words, data: Json, p: Json) -> Facts:
     rows = data["rows"]
     roles = {
         role: [c for c, r in (data.get("roles") or {}).items() if r == role]
@@ -292,7 +335,7 @@ def _data_facts(w: Words, data: Json) -> Facts:
             w("provenance.rows_text", {part: w.number(rows.get(part)) for part in ("train", "validation", "test")}),
         ),
         (w("provenance.features"), w.number(len(data["columns"]))),
-        (w("provenance.overlap"), _overlap(w, data)),
+        (w("provenance.overlap"), _overlap(w, data, p)),
         (w("provenance.hash"), code(data.get("fingerprint"))),
     ]
     counts = (data.get("class_counts") or {}).get("test")
@@ -314,9 +357,17 @@ def _data_facts(w: Words, data: Json) -> Facts:
     return facts
 
 
-def _overlap(w: Words, data: Json) -> str:
+def _overlap(w: Words, data: Json, p: Json) -> str:
+    """How many audited rows were used in training, as the audit counted them; nothing is claimed without an audit."""
+    audit = chosen_audit(p)
+    known = (audit or {}).get("overlap") or {}
+    if audit is None or not known.get("known"):
+        return w("provenance.overlap_unknown")
+    rows, given = int(known["rows"]), (p["teacher"] or {}).get("kind") == "given"
+    key = "overlap_found" if rows else "overlap_student" if given else "overlap_none"
+    text = w(f"provenance.{key}", {"rows": w.number(rows), "n": w.number(audit["n"])})
     duplicated = any(str(f.get("kind", "")).startswith("duplicate") for f in data.get("findings") or ())
-    return w("provenance.overlap_some" if duplicated else "provenance.overlap_none")
+    return text + (w("provenance.overlap_some") if duplicated else "")
 
 
 def data_finding(w: Words, finding: Json) -> Markup:
@@ -334,11 +385,12 @@ def use_facts(w: Words, p: Json) -> Facts:
     if not decision:
         return [(w("use.decision"), w("use.no_decision"))]
     multiclass = len((p["data"] or {}).get("classes", ())) > 2
-    return [(w("use.adverse"), name(decision["adverse"]))] + (
-        [(w("use.threshold"), w("use.top_class"))]
-        if multiclass
-        else [(w("use.threshold"), w("use.threshold_text", {"threshold": w.exact(decision["threshold"])}))]
-    )
+    if multiclass:  # no class is adverse there: each row's own top class is decided and explained
+        return [(w("use.threshold"), w("use.top_class"))]
+    return [
+        (w("use.adverse"), name(decision["adverse"])),
+        (w("use.threshold"), w("use.threshold_text", {"threshold": w.exact(decision["threshold"])})),
+    ]
 
 
 def footprint(w: Words, p: Json) -> dict[str, Any] | None:
@@ -360,8 +412,10 @@ def footprint(w: Words, p: Json) -> dict[str, Any] | None:
     if parity:
         tables.append((w("footprint.parity"), [
             (w("footprint.rows"), w.number(parity.get("rows"))), (w("footprint.difference"), w.number(parity.get("max_abs_difference"), 2)),
-            (w("footprint.flips"), w.number(parity.get("flips"))), (w("footprint.beyond"), w.number(parity.get("flips_beyond_tolerance"))),
-            (w("footprint.tolerance"), w.number(parity.get("tolerance"), 1)),
+            *([] if (p["data"] or {}).get("task") == "regression" else [  # a value decides nothing that could flip
+                (w("footprint.flips"), w.number(parity.get("flips"))), (w("footprint.beyond"), w.number(parity.get("flips_beyond_tolerance"))),
+                (w("footprint.tolerance"), w.number(parity.get("tolerance"), 1)),
+            ]),
         ]))  # fmt: skip
     audited = export.get("audit")
     if audited:

@@ -243,7 +243,7 @@ def not_assessed(w: Words, audit: Json) -> list[tuple[Markup, Markup]]:
         what, why = str(x["what"]), str(x["why"])
         key = "left_out." + what.replace(" ", "_")
         if w.language == "en":
-            listed.append((name(what), Markup("{}").format(clean(why))))
+            listed.append((Markup("{}").format(w(key)) if w.has(key) else name(what), Markup("{}").format(clean(why))))
         elif w.has(key):
             listed.append((Markup("{}").format(w(key)), Markup("{}").format(w(f"{key}.why"))))
         elif what in small:
