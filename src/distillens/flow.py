@@ -273,6 +273,17 @@ class Models(dict[str, Any]):
 
 def manifest(recipe: Recipe) -> JSON:
     """Who made this run, with what; `created` and `platform` may differ between equal runs."""
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "title": recipe.title,
+        "seed": recipe.seed,
+        "recipe_sha256": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
+    } | surroundings()
+
+
+def surroundings() -> JSON:
+    """The part of a manifest that is about this machine and moment."""
     from importlib.metadata import PackageNotFoundError, version
 
     from distillens import __version__
@@ -284,15 +295,10 @@ def manifest(recipe: Recipe) -> JSON:
         except PackageNotFoundError:
             packages[name] = "not installed"
     return {
-        "schema": 1,
-        "name": recipe.name,
-        "title": recipe.title,
         "distillens": __version__,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "packages": packages,
         "platform": platform.platform(),
-        "seed": recipe.seed,
-        "recipe_sha256": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
