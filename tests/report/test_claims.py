@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from distillens.report.tables import provenance, readable, use_facts
+from distillens.report.facts import provenance, use_facts
+from distillens.report.tables import readable
+from distillens.report.views import metrics
 from distillens.report.words import Words
 
 
@@ -99,3 +101,11 @@ def test_a_sum_is_shown_for_the_class_that_the_reasons_explain() -> None:
         assert drawn["pairs"][0]["range"] == ("−0.50 … +0.25" if sign < 0 else "−0.25 … +0.50")
         assert drawn["pairs"][0]["importance"] == 0.2
     assert linear["intercepts"] == [2.0]
+
+
+def test_the_tolerance_is_told_with_the_share_within_it() -> None:
+    metric = {"name": "within_tolerance", "scope": "prediction", "explainer": None, "unit": "share", "optimised": False,
+              "normalised": None, "text": "Share of rows within (tolerance 12.5): 80 %.",
+              "estimate": {"status": "ok", "value": 0.8, "low": 0.7, "high": 0.9, "n": 50}}  # fmt: skip
+    (row,) = metrics(Words("en"), {"metrics": [metric], "reasons": None}, ("prediction",))
+    assert "Tolerance: 12.5" in row["about"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from distillens.report import headline, tables, views
+from distillens.report import facts, headline, tables, views
 from distillens.report.figures import reliability
 from distillens.report.monotone import monotone
 from distillens.report.reasons import effect_bar, signed
@@ -58,16 +58,16 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
         "metrics": lambda scopes: views.metrics(w, audit or {}, scopes),
         "slices": lambda: views.slices(w, audit or {}),
         "performance": lambda scope="performance": tables.models_table(w, audit or {"metrics": []}, scope),
-        "provenance": lambda: tables.provenance(w, passport),
-        "data_finding": lambda finding: tables.data_finding(w, finding),
-        "use_facts": lambda: tables.use_facts(w, passport),
+        "provenance": lambda: facts.provenance(w, passport),
+        "data_finding": lambda finding: facts.data_finding(w, finding),
+        "use_facts": lambda: facts.use_facts(w, passport),
         "importance_figure": lambda: views.importance_figure(w, audit or {}),
         "row_views": rows, "row_filters": [f for f in views.ROW_FLAGS if any(f in row["flags"] for row in rows)],
         "role_labels": {role: w(f"role.{role}") for role in ("teacher", "student")},
         "held_monotone": lambda: monotone(w, student or {}, (passport["data"] or {}).get("classes") or []),
         "readable": lambda: tables.readable(w, student, adverse), "complexity_facts": lambda: tables.complexity_facts(w, student or {}),
         "students_table": lambda: tables.students(w, passport), "chosen_by": tables.chosen_by(w, passport),
-        "footprint": lambda: tables.footprint(w, passport),
+        "footprint": lambda: facts.footprint(w, passport),
         "method": lambda key: w.term(key) if w.has(f"define.{key}") else clean(key),
         "scale": lambda key: views.scale(w, key), "target": lambda key: views.target(w, key),
         "reliability": reliability, "effect_bar": effect_bar, "signed": signed, "has_interval": has_interval,

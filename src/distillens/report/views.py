@@ -81,6 +81,9 @@ def _label(w: Words, metric: Json, audit: Json) -> str:
     )
 
 
+_TOLERANCE = re.compile(r"\(tolerance ([\d.]+(?:e[-+]?\d+)?)\)")
+
+
 def metrics(w: Words, audit: Json, scopes: Sequence[str]) -> list[dict[str, Any]]:
     """Metrics of these scopes that apply, each with its plot."""
     rows = []
@@ -94,6 +97,8 @@ def metrics(w: Words, audit: Json, scopes: Sequence[str]) -> list[dict[str, Any]
             else ""
         )
         about = w.about(metric["name"], (audit.get("reasons") or {}).get("k"))
+        if tolerance := _TOLERANCE.search(metric.get("text") or ""):
+            about = f"{about} {w('metric.tolerance', {'tolerance': w.exact(float(tolerance[1]))})}"
         rows.append({
             "label": label, "about": about, "optimised": metric.get("optimised", False), "estimate": metric["estimate"],
             "unit": metric["unit"], "plot": plot, "normalised": metric.get("normalised"), "anchor": anchor(metric["name"], metric.get("explainer")),
