@@ -66,7 +66,22 @@ def with_queries(
         return targets
     known = ~targets.is_query
     train = targets.inputs.take(known)
-    queries = smear(train, rows=per_row * len(train), seed=seed, swap=swap)
+    return add_queries(targets, teacher, smear(train, rows=per_row * len(train), seed=seed, swap=swap), share=share)
+
+
+def add_queries(targets: Targets, teacher: Model, queries: Table, *, share: float = 1.0) -> Targets:
+    """Targets with any rows added as queries, labelled by the teacher; weights, labels and errors as in `with_queries`."""
+    if targets.origin == "labels":
+        raise DataError("Targets made from labels have no teacher, so that there is nobody to label query rows.")
+    if tuple(teacher.classes) != targets.classes:
+        raise ModelError(
+            f"The teacher's classes {list(teacher.classes)} are not those of the targets {list(targets.classes)}."
+        )
+    if share <= 0:
+        raise InputError(f"Query rows need share > 0, got {share!r}.")
+    if not len(queries):
+        return targets
+    known = ~targets.is_query
     answers = targets.as_output(evaluate(teacher, queries), teacher.output)
     m = len(queries)
     weight = share * float(targets.weights[known].sum()) / m
