@@ -1,6 +1,7 @@
 """LightGBM models from their native text files: `booster.save_model("model.txt")`.
 
-The file holds no code. Its trees are checked before the library reads them, because it does not look whether a child exists.
+The file holds no code, but the library's reader does not look whether what it reads exists: the file is read and checked here,
+and the library gets a copy of what predictions need.
 Answers are raw scores (log-odds) where the objective has such. Classes have no names in these files: they are label codes
 0 … K − 1. Categories of pandas columns are in the file's last line and found by their texts.
 """
@@ -74,17 +75,16 @@ def open_lightgbm(path: Path) -> ModelFile:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ArtefactError(f"{path} is no LightGBM model: it is not text.") from error
-    width = _check(text, path)
+    written, named, categories = _rewritten(text, path)
+    width = len(named)
     try:
-        booster = lightgbm.Booster(model_str=text)
+        booster = lightgbm.Booster(model_str=written)
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise ArtefactError(f"{path} is not a LightGBM model, or damaged ({str(error)[:160]}).") from error
     objective, *options = _line(text, "objective").split() or ["regression"]
     outputs = _outputs(objective, text, path)
     slope = next((float(o.partition(":")[2]) for o in options if o.startswith("sigmoid:")), 1.0)
-    named = tuple(booster.feature_name())
     features = None if all(name == f"Column_{j}" for j, name in enumerate(named)) else named
-    categories = booster.pandas_categorical or []
     digest = file_hash(path)
 
     def make(columns: tuple[Column, ...], classes: tuple[str, ...]) -> LightGBMModel:
@@ -143,31 +143,67 @@ def _line(text: str, key: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-def _check(text: str, path: Path) -> int:
-    """The number of features. ArtefactError unless this is a LightGBM model whose trees have children that exist."""
+def _rewritten(text: str, path: Path) -> tuple[str, tuple[str, ...], list[list[Any]]]:
+    """The model written anew from what was checked, its feature names, and the categories of pandas columns.
+
+    The library's reader fails natively on damaged files, so it never gets to see one: only what predictions need is passed on.
+    ArtefactError unless this is a LightGBM model whose trees have children that exist.
+    """
     head, *trees = _TREE.split(text)
     if not head.startswith("tree\n") or "end of trees" not in text or "end of parameters" not in text:
         raise ArtefactError(
             f"{path} is no LightGBM model, or cut off: it should begin with the line 'tree' and hold 'end of parameters'."
         )
     try:
-        width = int(_line(head, "max_feature_idx")) + 1
-        last = text.rpartition("pandas_categorical:")[2].strip() if "pandas_categorical:" in text else "null"
-        json.loads(last.splitlines()[0] if last else "null")
-    except ValueError as error:
-        raise ArtefactError(f"{path} is a damaged LightGBM model ({error}).") from error
+        count, each, last = (int(_line(head, k)) for k in ("num_class", "num_tree_per_iteration", "max_feature_idx"))
+        names = tuple(_line(head, "feature_names").split(" "))
+        said = text.rpartition("pandas_categorical:")[2].strip() if "pandas_categorical:" in text else "null"
+        categories = json.loads(said) or []
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} is a damaged LightGBM model ({str(error)[:100]}).") from error
+    if not (count >= 1 and each in (1, count) and len(names) == last + 1 and trees and len(trees) % each == 0):
+        raise ArtefactError(f"{path} is a damaged LightGBM model: its head does not fit its trees.")
+    if not isinstance(categories, list) or not all(isinstance(known, list) for known in categories):
+        raise ArtefactError(f"{path} is a damaged LightGBM model: its categories are no lists.")
+    lines = [
+        "tree", "version=v4", f"num_class={count}", f"num_tree_per_iteration={each}", "label_index=0", f"max_feature_idx={last}",
+        f"objective={_objective(head, path)}", *(["average_output"] if re.search("^average_output$", head, re.MULTILINE) else []),
+        "feature_names=" + " ".join(f"Column_{j}" for j in range(last + 1)), "feature_infos=" + " ".join(["none"] * (last + 1)), "",
+    ]  # fmt: skip
     for number, tree in enumerate(trees):
-        if not _is_sound(tree.partition("end of trees")[0], width):
+        tree = tree.partition("end of trees")[0]
+        if _line(tree, "is_linear") not in ("", "0"):
+            raise ModelError(
+                f"{path.name} has linear models in its leaves, which distillens does not read; export it as ONNX."
+            )
+        written = _tree(tree, last + 1)
+        if written is None:
             raise ArtefactError(f"{path} is damaged: tree {number} points to nodes or features that do not exist.")
-    return width
+        lines += [f"Tree={number}", *written, "", ""]
+    return "\n".join([*lines, "end of trees", ""]), names, categories
 
 
-def _is_sound(tree: str, width: int) -> bool:
+def _objective(head: str, path: Path) -> str:
+    """The objective with those of its options that change predictions."""
+    name, *options = _line(head, "objective").split() or ["regression"]
+    kept = [o for o in options if o == "sqrt" or re.fullmatch(r"num_class:\d{1,6}|sigmoid:\d{1,9}(\.\d{1,20})?", o)]
+    if not re.fullmatch(r"[a-z0-9_]{1,40}", name):
+        raise ArtefactError(f"{path} is a damaged LightGBM model: its objective is {shortened(name)}.")
+    if name.startswith("multiclass") and f"num_class:{_line(head, 'num_class')}" not in kept:
+        raise ArtefactError(
+            f"{path} is a damaged LightGBM model: its objective and its head name other numbers of classes."
+        )
+    return " ".join([name, *kept])
+
+
+def _tree(tree: str, width: int) -> list[str] | None:
+    """The lines of a tree, or None when something in it does not exist."""
+
     def ints(key: str) -> Ints:
         return np.array(_line(tree, key).split(), dtype=np.int64)
 
     try:
-        leaves, linear = int(_line(tree, "num_leaves")), _line(tree, "is_linear") or "0"
+        leaves, lists = int(_line(tree, "num_leaves")), int(_line(tree, "num_cat"))
         left, right, feature, decision = (
             ints(k) for k in ("left_child", "right_child", "split_feature", "decision_type")
         )
@@ -175,21 +211,36 @@ def _is_sound(tree: str, width: int) -> bool:
         values = np.array(_line(tree, "leaf_value").split(), dtype=np.float64)
         bounds, words = ints("cat_boundaries"), ints("cat_threshold")
     except (ValueError, OverflowError):
-        return False
+        return None
     inner = leaves - 1
-    if leaves < 1 or linear != "0" or len(values) != leaves:
-        return False
+    if leaves < 1 or lists < 0 or len(values) != leaves or not np.isfinite(values).all():
+        return None
+    lines = [f"num_leaves={leaves}", f"num_cat={lists}", f"leaf_value={_joined(values)}"]
     if leaves == 1:
-        return True
-    if any(len(a) != inner for a in (left, right, feature, decision, threshold)):
-        return False
+        return [*lines, "shrinkage=1"]
+    if any(len(a) != inner for a in (left, right, feature, decision, threshold)) or np.isnan(threshold).any():
+        return None
     children = np.concatenate([left, right])
     parents = np.concatenate([np.arange(inner), np.arange(inner)])
-    below = (children < inner) & (children >= -leaves)
-    later = (children < 0) | (children > parents)  # no circles
-    sound = below.all() and later.all() and ((feature >= 0) & (feature < width)).all()
+    sound = bool(((children < inner) & (children >= -leaves)).all() and ((feature >= 0) & (feature < width)).all())
+    sound = sound and bool(((children < 0) | (children > parents)).all())  # no circles
+    sound = sound and bool(((decision >= 0) & (decision < 16)).all())
     chosen = threshold[(decision & 1) == 1]  # numbers of lists of categories
-    if len(chosen):
-        sound = sound and len(bounds) > chosen.max() + 1 and chosen.min() >= 0 and (np.diff(bounds) >= 0).all()
-        sound = sound and bounds[0] == 0 and bounds[-1] == len(words)
-    return bool(sound)
+    if lists:
+        sound = sound and len(bounds) == lists + 1 and bounds[0] == 0 and bounds[-1] == len(words)
+        sound = sound and bool((np.diff(bounds) >= 0).all() and ((words >= 0) & (words < 2**32)).all())
+    sound = sound and bool(((chosen >= 0) & (chosen < lists)).all())
+    if not sound:
+        return None
+    lines += [
+        f"split_feature={_joined(feature)}",
+        f"threshold={_joined(threshold)}",
+        f"decision_type={_joined(decision)}",
+    ]
+    lines += [f"left_child={_joined(left)}", f"right_child={_joined(right)}"]
+    lines += [f"cat_boundaries={_joined(bounds)}", f"cat_threshold={_joined(words)}"] if lists else []
+    return [*lines, "shrinkage=1"]
+
+
+def _joined(values: Floats | Ints) -> str:
+    return " ".join(repr(value) for value in values.tolist())
