@@ -334,3 +334,48 @@ def test_blocks_of_rows_are_the_same_means(case, table, formula, smooth_function
         most = max(1, memory_bytes // (64 * 20))
         assert [rows.start for rows, _ in blocks] == list(range(0, 5, most))
         np.testing.assert_allclose(np.concatenate([means for _, means in blocks]), whole, atol=1e-12)
+
+
+def test_a_known_first_layer_gives_the_same_means(rng, monkeypatch):
+    """Every kind of column, missing and unseen values, several chunk sizes; the slow way asks about every masked row."""
+    pytest.importorskip("torch")
+    from distillens.data.base import Column
+    from distillens.models.encoding import Encoding
+    from distillens.models.nets.mlp import MLPSettings
+    from distillens.models.torch_module import TabularNetwork, assemble
+
+    columns = (
+        Column("a"),
+        Column("c", "categorical", ("x", "y", "z")),
+        Column("b", "boolean", ("n", "y")),
+        Column("d"),
+    )
+    values = np.column_stack([rng.normal(size=40), rng.integers(0, 3, 40), rng.integers(0, 2, 40), rng.normal(size=40)])
+    values[:6, 0] = values[4:9, 1] = values[7:12, 2] = np.nan
+    data = Table(values.astype(float), columns, np.arange(40))
+    odd = data.values[:7].copy()
+    odd[0, 1] = odd[1, 2] = -1
+    inputs, background = Table(odd, columns, np.arange(7)), data.take(np.arange(10, 31))
+    masks = rng.random((25, 3)) < 0.5
+    for classes, activation in ((("p", "q", "r"), "relu"), (("p", "q"), "tanh"), ((), "gelu")):
+        encoding, net = Encoding.fit(data), MLPSettings(hidden=(16, 8), activation=activation)
+        model = TabularNetwork(encoding, assemble(net, encoding.width, classes, mean=3.0, scale=2.0), net, classes)
+        target = np.arange(7) % max(1, len(classes))
+        run = {
+            "background": background,
+            "target": target,
+            "groups": {"g": ["a", "b"]},
+            "background_weights": np.arange(21.0),
+        }
+        fast = masked_means(model, inputs, masks, **run)
+        for chunk in (1, 50, 10_000):
+            pieces = masked_means(model, inputs, masks, chunk_rows=chunk, **run)
+            np.testing.assert_allclose(pieces, fast, atol=2e-6)
+        with monkeypatch.context() as patch:
+            patch.setattr(masking._Split, "of", classmethod(lambda *_: None))
+            slow = masked_means(model, inputs, masks, **run)
+        np.testing.assert_allclose(fast, slow, atol=5e-6)
+    linear = MLPSettings(hidden=())
+    plain = TabularNetwork(encoding, assemble(linear, encoding.width, ("p", "q")), linear, ("p", "q"))
+    assert plain.first_layer(inputs) is None
+    assert masked_means(plain, inputs, masks, **(run | {"target": 1})).shape == (7, 25)

@@ -16,21 +16,25 @@ a 64-bit hash in a hash table, one explained row at a time over all masks. The h
 that of a masked row is the sum of two known numbers and the row itself need not exist; among a million different rows two
 are alike with a probability of 3e-8. Tables whose rows hardly agree anywhere are not searched, and a search that saves
 little is the last one of its call. None of this changes a number, only which rows the model is shown.
+
+A model whose first layer is a sum over features (`SplitModel`) is not asked about masked rows at all: the parts of the
+background rows are added once per mask for all rows, the parts of a row once per mask for all background rows, and the model goes
+on from there. The sums are the same up to float32 rounding.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillens.errors import InputError, ModelError
 from distillens.explainers.units import units_of
-from distillens.models.base import evaluate, on_scale
+from distillens.models.base import SplitModel, checked_outputs, evaluate, on_scale
 from distillens.progress import task
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ SAVED = 0.15  # … and for as long as the last search saved this share of the f
 SEARCHED_AT_MOST = 2**23  # masks × background rows; beyond, the hashes of one row would take more than 64 MiB
 
 Words = NDArray[np.uint64]
+Parts = NDArray[np.float32]
 
 
 def resolved_scale(model: Model, scale: Scale) -> Scale:
@@ -153,7 +158,7 @@ def masked_blocks(
 
     kept = masks[:, units.of_column]
     limit = chunk_rows or rows_that_fit(len(inputs.columns), memory_bytes)
-    query = _Query(model, inputs, limit)
+    query = _Query(model, lambda values: evaluate(model, inputs.with_values(values)), limit)
     most = max(1, memory_bytes // (64 * max(1, m)))
     search = (
         _Search(background.values, kept)
@@ -165,6 +170,21 @@ def masked_blocks(
         for begin in range(0, n, most):
             block = slice(begin, min(n, begin + most))
             means = np.empty((block.stop - begin, m))
+            split = _Split.of(model, inputs, block, background)
+            if split is not None:
+                for rows, at, outputs in split(kept, limit):
+                    here = _means(
+                        outputs,
+                        model,
+                        targets[block][rows],
+                        scale,
+                        weights,
+                        outputs.shape[0] // (b * (rows.stop - rows.start)),
+                    )
+                    means[rows, at : at + here.shape[1]] = here
+                    advance(here.size)
+                yield block, means
+                continue
             start = begin
             while start < block.stop:
                 if search is not None:
@@ -214,6 +234,47 @@ class _Mixture:
 
 def _bits(values: Floats) -> Words:
     return np.ascontiguousarray(values).view(np.uint64)
+
+
+class _Split:
+    """The first layer of a block of rows and of the background, for models where it is a sum over features."""
+
+    def __init__(self, model: SplitModel, own: Parts, theirs: Parts, bias: Parts) -> None:
+        self.model = model
+        self.own = own  # (rows, F, H)
+        self.theirs = np.ascontiguousarray(theirs.transpose(1, 0, 2))  # (F, b, H)
+        self.bias = bias
+
+    @classmethod
+    def of(cls, model: Model, inputs: Table, block: slice, background: Table) -> _Split | None:
+        """None when the model has no such layer, or when a part is infinite (0 · ∞ would be NaN)."""
+        if not isinstance(model, SplitModel):
+            return None
+        own = model.first_layer(inputs.take(np.arange(block.start, block.stop)))
+        theirs = model.first_layer(background)
+        if own is None or theirs is None or not (np.isfinite(own[0]).all() and np.isfinite(theirs[0]).all()):
+            return None
+        return cls(model, own[0], theirs[0], theirs[1])
+
+    def __call__(self, kept: Bools, limit: int) -> Iterator[tuple[slice, int, Floats]]:
+        """(rows of the block, first mask, (masks · rows · b, K) outputs), chunk by chunk."""
+        features, b, width = self.theirs.shape
+        model = self.model
+        query = _Query(model, lambda sums: checked_outputs(model, model.from_hidden(sums), len(sums)), limit)
+        step = max(1, limit // b)
+        sums: Parts = np.empty((0, b, width), dtype=np.float32)
+        for at in range(0, len(kept), step):
+            keep = kept[at : at + step].astype(np.float32)
+            others = (1 - keep) @ self.theirs.reshape(features, -1)
+            others = others.reshape(len(keep), b, width)
+            others += self.bias
+            for i, parts in enumerate(self.own):
+                if (
+                    sums.shape != others.shape or sys.getrefcount(sums) > 2
+                ):  # the model may hold on to what it was given
+                    sums = np.empty_like(others)
+                np.add(others, (keep @ parts)[:, None], out=sums)
+                yield slice(i, i + 1), at, query(sums.reshape(-1, width))
 
 
 def _normalised(weights: Floats | None, b: int) -> Floats | None:
@@ -287,17 +348,17 @@ def _words(values: Floats) -> Words:
 class _Query:
     """Calls a model with at most `limit` rows at once, and with half as many from then on when memory runs out."""
 
-    def __init__(self, model: Model, like: Table, limit: int) -> None:
-        self.model, self.like, self.limit = model, like, limit
+    def __init__(self, model: Model, ask: Callable[[NDArray[Any]], Floats], limit: int) -> None:
+        self.model, self.ask, self.limit = model, ask, limit
 
-    def __call__(self, values: Floats) -> Floats:
-        """(N, K) checked outputs of N masked rows."""
+    def __call__(self, values: NDArray[Any]) -> Floats:
+        """(N, K) checked outputs of N masked rows (or of what the model makes of them first)."""
         pieces: list[Floats] = []
         at = 0
         while at < len(values):
-            piece = self.like.with_values(values[at : at + self.limit])
+            piece = values[at : at + self.limit]
             try:
-                pieces.append(evaluate(self.model, piece))
+                pieces.append(self.ask(piece))
             except Exception as error:
                 if not _out_of_memory(error):
                     raise

@@ -57,6 +57,22 @@ class IntrinsicModel(Model, Protocol):
 
 
 @runtime_checkable
+class SplitModel(Model, Protocol):
+    """A model whose first layer is a sum over raw features: hidden = bias + Σ_j part_j(x_j), outputs = f(hidden).
+
+    Methods that mix features of two rows then add parts that are known already, instead of asking about every mixture from scratch.
+    """
+
+    def first_layer(self, inputs: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Parts (n, F, H) and bias (H,); None when this model's first layer is no such sum."""
+        ...
+
+    def from_hidden(self, hidden: NDArray[np.float32]) -> Floats:
+        """(n, K) outputs from (n, H) sums."""
+        ...
+
+
+@runtime_checkable
 class StorableModel(Model, Protocol):
     """A model that can be written to disk and read back without pickle (models/store.py)."""
 
@@ -91,8 +107,12 @@ class Decision:
 
 def evaluate(model: Model, inputs: Table, *, outputs: int | None = None) -> Floats:
     """Query a model and check what comes back: (n, K) finite float64. Raises ModelError otherwise."""
-    n = len(inputs)
-    raw = np.asarray(model(inputs), dtype=np.float64)
+    return checked_outputs(model, model(inputs), len(inputs), outputs=outputs)
+
+
+def checked_outputs(model: Model, answered: NDArray[Any], n: int, *, outputs: int | None = None) -> Floats:
+    """What a model answered for n rows as (n, K) finite float64. Raises ModelError otherwise."""
+    raw = np.asarray(answered, dtype=np.float64)
     expected = len(model.classes) or 1 if outputs is None else outputs
     if raw.ndim == 1 and expected == 1:
         raw = raw[:, None]

@@ -33,8 +33,9 @@ PAD = 16
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """The module and all its parts in eval mode inside the block, each in its own mode again afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    modes = [(part, True) for part in module.modules() if part.training]
+    if modes:
+        module.eval()
     try:
         yield
     finally:
@@ -106,6 +107,39 @@ class TabularNetwork:
         k = len(self.classes) or 1
         joined = torch.cat(outputs) if n else encoded.new_zeros(0, k)
         return joined[:n].cpu().numpy().astype(np.float64)
+
+    def first_layer(self, inputs: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Every raw feature's part (n, F, H) in the sums of the first linear layer, and its bias (H,); None when there is no such layer."""
+        from torch import nn
+
+        layer = self.module[0] if isinstance(self.module, nn.Sequential) and len(self.module) > 1 else None
+        if not isinstance(layer, nn.Linear):
+            return None
+        encoded = self.to_tensor(inputs).cpu().numpy()
+        weight = layer.weight.detach().cpu().numpy()
+        parts = np.empty((len(encoded), len(self.columns), len(weight)), dtype=np.float32)
+        for j in range(len(self.columns)):
+            own = np.flatnonzero(self.encoding.feature == j)
+            parts[:, j] = encoded[:, own] @ weight[:, own].T
+        bias: Tensor | None = getattr(layer, "bias", None)
+        if bias is None:
+            return parts, np.zeros(len(weight), dtype=np.float32)
+        return parts, bias.detach().cpu().numpy()
+
+    def from_hidden(self, hidden: NDArray[np.float32]) -> Floats:
+        """(n, K) outputs from (n, H) sums of the first layer."""
+        import torch
+
+        device = next(self.module.parameters()).device
+        with self._lock, one_thread(), evaluating(self.module), torch.inference_mode():
+            sums = torch.from_numpy(np.ascontiguousarray(hidden)).to(device)
+            outputs = [self._after_first(batch) for batch in torch.split(sums, 2 * BATCH)]
+        return torch.cat(outputs).cpu().numpy().astype(np.float64)
+
+    def _after_first(self, sums: Tensor) -> Tensor:
+        for part in list(self.module.children())[1:]:
+            sums = part(sums)
+        return sums
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         encoding, arrays = self.encoding.to_record()
