@@ -27,6 +27,7 @@ EMITTERS: dict[str, str] = {
     "additive": "distillens.exporters.onnx_additive:emit_additive",
     "scorecard": "distillens.exporters.onnx_scorecard:emit_scorecard",
     "rules": "distillens.exporters.onnx_rules:emit_rules",
+    "soft_tree": "distillens.exporters.onnx_soft_tree:emit_soft_tree",
     "network": "distillens.exporters.onnx_network:emit_network",
     "boosted_trees": "distillens.exporters.onnx_boosted:emit_boosted",
 }

@@ -16,6 +16,7 @@ KINDS: dict[str, str] = {
     "additive": "distillens.models.additive:AdditiveModel",
     "scorecard": "distillens.models.scorecard:ScorecardModel",
     "rules": "distillens.models.rules:RuleListModel",
+    "soft_tree": "distillens.models.soft_tree:SoftTreeModel",
     "network": "distillens.models.torch_module:TabularNetwork",
     "constant": "distillens.models.constant:ConstantModel",
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NEEDED_SPACE = 200_000_000  # bytes a run may write, with room for temporary files
 PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
-            "scorecard": ("scipy",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
+            "scorecard": ("scipy",), "soft_tree": ("torch",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
 
 

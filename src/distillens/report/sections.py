@@ -160,7 +160,7 @@ def sections(passport: Json) -> list[dict[str, Any]]:
     return out
 
 
-FORMS = frozenset({"tree", "linear", "additive", "scorecard", "rules"})
+FORMS = frozenset({"tree", "linear", "additive", "scorecard", "rules", "soft_tree"})
 
 
 def described(student: Json) -> Json | None:

@@ -14,6 +14,7 @@ from distillens.report.headline import FIDELITY, PERFORMANCE, REASONS, find, mai
 from distillens.report.points import scorecard
 from distillens.report.rules import rule_list
 from distillens.report.sections import described
+from distillens.report.soft_tree import soft_tree
 from distillens.report.svg import clean
 from distillens.report.views import control_name
 from distillens.report.words import Words, name
@@ -156,6 +157,8 @@ def readable(w: Words, student: Json | None, adverse: str | None = None) -> dict
         return head | {"rows": shown, "total": len(rows), "intercepts": d["intercepts"], "reach": reach}
     if d["form"] == "scorecard":
         return head | scorecard(w, d)
+    if d["form"] == "soft_tree":
+        return head | soft_tree(w, d, lambda root: _rules(w, root, d, outputs))
     if d["form"] == "rules":
         return head | rule_list(w, d, lambda value: _leaf(w, value, d["scale"], outputs))
     return head | _shapes(w, d)

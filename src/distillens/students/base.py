@@ -38,6 +38,7 @@ STUDENTS: dict[str, str] = {
     "additive": "distillens.students.additive:AdditiveStudent",
     "scorecard": "distillens.students.scorecard:ScorecardStudent",
     "rules": "distillens.students.rules:RulesStudent",
+    "soft_tree": "distillens.students.soft_tree:SoftTreeStudent",
 }
 
 # A teacher is a family fitted on the labels (`Targets.from_labels`): it can be refitted for out-of-fold targets and the seed twin.
