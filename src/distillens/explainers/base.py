@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -290,10 +291,12 @@ EXPLAINERS: dict[str, str] = {
 
 def library_versions(*packages: str) -> dict[str, str]:
     """Versions of distillens and of the packages named, as installed; "unknown" for code that runs without being installed."""
-    found = {}
-    for package in ("distillens", *packages):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return {package: _installed(package) for package in ("distillens", *packages)}
+
+
+@cache  # reading it takes milliseconds, as long as a small explanation
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
