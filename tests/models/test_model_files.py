@@ -598,3 +598,40 @@ def test_external_data_of_an_onnx_file_are_refused_before_anything_is_read(tmp_p
     with pytest.raises(ArtefactError, match="keeps its numbers in other files"):
         open_model_file(tmp_path / "m.onnx")
     assert onnx.load_model_from_string((tmp_path / "m.onnx").read_bytes()).graph.initializer[0].name == "w"
+
+
+@pytest.mark.parametrize("ending", ["json", "ubj", "txt"])
+def test_damaged_bytes_never_reach_a_native_reader(tmp_path: Path, ending: str) -> None:
+    """Each file is opened and asked in a process of its own, which a crash inside a library would end."""
+    import random
+    import subprocess
+
+    whole = real_file(tmp_path, ending).read_bytes()
+    draw = random.Random(4)
+    for number in range(40):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 5])):
+            damaged[draw.randrange(len(damaged))] = (
+                draw.randrange(256) if ending == "ubj" else ord(draw.choice("0123456789-.,e"))
+            )
+        (tmp_path / f"d{number}.{ending}").write_bytes(damaged)
+    code = """
+import sys
+import numpy as np
+from distillens.data.base import Column, Table
+from distillens.errors import InputError
+from distillens.models.base import evaluate
+from distillens.models.files import load_model_file
+columns = tuple(Column(name) for name in ("a b", "c", "d", "e"))
+rows = Table(np.random.default_rng(0).normal(size=(20, 4)), columns, np.arange(20))
+for path in sys.argv[2:]:
+    try:
+        evaluate(load_model_file(path, columns=columns, classes=tuple(filter(None, sys.argv[1].split(",")))), rows)
+    except InputError:
+        pass
+    print("done")
+"""
+    files = sorted(str(path) for path in tmp_path.glob(f"d*.{ending}"))
+    classes = "" if ending == "txt" else ",".join(CLASSES)
+    ended = subprocess.run([sys.executable, "-c", code, classes, *files], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout.count("done")) == (0, 40), ended.stderr[-500:]
