@@ -295,3 +295,26 @@ def test_groups_are_units(rng, table, formula, smooth_function):
 def test_nonsense_settings_are_refused_when_written_down(kind, options):
     with pytest.raises(InputError, match=kind.kind):
         kind(**options)
+
+
+def test_memory_does_not_grow_with_rows_times_coalitions(rng, table, formula):
+    import tracemalloc
+
+    def peak(rows):
+        x = table(rng.normal(size=(rows, 15)))
+        tracemalloc.start()
+        KernelShap(budget=2000)(
+            formula(lambda v: v[:, 0] * v[:, 1]),
+            x,
+            target=np.zeros(rows, dtype=np.int64),
+            background=x.take([0]),
+            seed=0,
+        )
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    some, more = peak(600), peak(1800)
+    assert more < some + 2**21  # 1,200 rows × 2,000 coalitions would be another 18 MiB
+    assert more < 64 * 2**20
