@@ -22,8 +22,9 @@ ANSWERS = {
     "linear": 2.5e6,
     "tree": 2.5e6,
     "additive": 2e6,
-    "scorecard": 2e6,
-    "rules": 2e6,
+    "scorecard": 1e6,
+    "rules": 2.5e6,
+    "soft_tree": 4e5,
     "boosted_trees": 4e5,
 }  # rows a second
 EXPORTED = 4e5  # onnxruntime
@@ -88,6 +89,11 @@ def fit_seconds(entry: Mapping[str, Any], n: int, features: int, classes: int) -
         batch = entry["batch_size"] if isinstance(entry["batch_size"], int) else min(512, max(32, n / 8))
         steps = min(entry["epochs"], TYPICAL_EPOCHS) * math.ceil(n / batch)
         return float(steps * (8e-4 + 6 * weights * batch / 2e10))
+    if kind == "soft_tree":
+        size = entry["batch_size"] if isinstance(entry["batch_size"], int) else min(512, max(32, n // 8))
+        return float(min(entry["epochs"], TYPICAL_EPOCHS) * math.ceil(n / size) * 2 ** entry["depth"] * 2.5e-4)
+    if kind == "scorecard":
+        return float((0.02 + 3e-6 * n) * features)
     if kind == "additive":
         return float(models * entry["outer_bags"] * (0.25 + 4e-6 * n * features + 0.05 * entry["interactions"]))
     if kind == "boosted_trees":
