@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import InputError, did_you_mean
-from distillens.store import JSON, write_json
+from distillens.store import JSON, content_hash, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,16 +44,19 @@ class Rows:
     groups: Any
     audit_only: pd.DataFrame | None
     source: str
+    target: str
 
 
 @dataclass(frozen=True, eq=False)
 class FileAudit:
-    """What was audited and what came out. background: in words. kinds: role → kind of file."""
+    """What was audited and what came out. background: in words. kinds: role → kind of file. assumed: role → the names that were
+    taken for outputs which a file numbers only."""
 
     audit: Audit
     rows: Rows
     background: str
     kinds: Mapping[str, str]
+    assumed: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,10 @@ def audit_files(
     place = "the audited rows themselves" if backing is None else Path(str(background)).name
     halves = len(_half(drawn)[0])
     kinds = {role: file.kind for role, file in files.items()}
-    return FileAudit(result, rows, f"{halves:,} of {len(source):,} rows of {place}", kinds)
+    assumed = {
+        role: rows.classes for role, f in files.items() if f.classes is None and not own.get(role) and rows.classes
+    }
+    return FileAudit(result, rows, f"{halves:,} of {len(source):,} rows of {place}", kinds, assumed)
 
 
 def _half(drawn: Table) -> tuple[Any, Any]:
@@ -210,7 +216,7 @@ def read_rows(
     weights = _weights(frame, named.weight)
     rows = Rows(
         encode_frame(frame, columns), columns, classes, task, labels, weights,
-        None if named.group is None else group_ids(frame, named.group), audit_frame(frame, named.audit_only), opened.text,
+        None if named.group is None else group_ids(frame, named.group), audit_frame(frame, named.audit_only), opened.text, named.target or "",
     )  # fmt: skip
     return rows, None if other is None else encode_frame(other, columns)
 
@@ -350,12 +356,14 @@ def _write_data(done: FileAudit, folder: Path) -> str:
     rows, decision = done.rows, done.audit.decision
     home = folder / "data"
     home.mkdir()
+    told = {"columns": [c.to_json() for c in rows.columns], "classes": list(rows.classes)}
+    numbers = {"values": rows.inputs.values} | ({} if rows.labels is None else {"labels": rows.labels})
     counts = {}
     if rows.classes and rows.labels is not None:
         counts = {"test": {c: int((rows.labels == k).sum()) for k, c in enumerate(rows.classes)}}
     write_json(home / "dataset.json", {
         "name": "data", "source": rows.source, "licence": "", "citation": "", "task": rows.task, "classes": list(rows.classes),
-        "target": "", "fingerprint": None, "roles": {}, "columns": [c.to_json() for c in rows.columns],
+        "target": rows.target, "fingerprint": content_hash(told, numbers), "roles": {}, "columns": [c.to_json() for c in rows.columns],
         "rows": {"test": len(rows.inputs)}, "class_counts": counts, "target_range": None,
         "findings": [{"kind": "background", "column": None, "text": f"Background of the explanations: {done.background}.", "severity": "info"}],
         "decision": decision,

@@ -127,7 +127,7 @@ def audit(
         }  # fmt: skip
         write_audit(done, out, name=out.resolve().name, command=command, seed=seed)
     if as_json:
-        _print_json(result.to_json() | {"background": done.background})
+        _print_json(result.to_json() | {"background": done.background, "assumed_classes": dict(done.assumed)})
     else:
         _show_audit(done, out, quiet=quiet)
         if out is not None and not quiet:
@@ -352,6 +352,10 @@ def _show_audit(done: Any, out: Path | None, *, quiet: bool) -> None:
                 f"  {'decides'.ljust(12)}{clean(decision['adverse'])} where its probability is at least {decision['threshold']:g}"
             )
         )
+    for role, assumed in done.assumed.items():
+        order = ", ".join(clean(name) for name in assumed)
+        hint = f"; --{role}-classes says otherwise" if role in ("teacher", "student") else ""
+        to.print(Text(f"  {'classes'.ljust(12)}the {role}'s file numbers its classes; taken as {order}{hint}"))
     to.print(Text(f"  {'background'.ljust(12)}{clean(done.background)}"))
     for finding in record["findings"]:
         to.print(Text(f"  {finding['severity'].ljust(12)}{clean(finding['text'])}"))

@@ -134,10 +134,11 @@ def test_each_kind_is_audited_by_one_command_with_classes_in_any_order(
         assert agreement["estimate"]["value"] == 1.0
 
 
-def test_wrong_order_of_classes_would_show(elsewhere: Path, tmp_path: Path) -> None:
+def test_wrong_order_of_classes_would_show(elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --student-classes the codes stand for the sorted names, and here that is wrong: agreement must collapse."""
     more = ["--ignore", "region", "--gates", "agreement>=0.6"]
     assert audited(elsewhere, "pipeline.skops", "boosted.json", tmp_path / "a", *more) == 1
+    assert "the student's file numbers its classes; taken as bad, good; --student-classes" in capsys.readouterr().out
     assert (
         audited(elsewhere, "pipeline.skops", "boosted.json", tmp_path / "b", *more, "--student-classes", "good,bad")
         == 0
@@ -409,6 +410,25 @@ def test_compare_shows_runs_side_by_side(
     assert "is not a run" in capsys.readouterr().err
     assert main(["explain", str(hostile)]) == 2
     assert "was written by `distillens audit`" in capsys.readouterr().err
+
+
+def test_rows_without_one_of_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed (extra boosting)")
+    frame = made(300)[["income", "debt", "age"]]
+    y = np.searchsorted([-0.7, 0.7], frame["income"])
+    xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(frame, y).save_model(tmp_path / "m.json")
+    held = frame.assign(y=np.array(["a", "b", "c"])[y])[y > 0]
+    held.to_csv(tmp_path / "d.csv", index=False)
+    path = str(tmp_path / "m.json")
+    command = ["audit", "--teacher", path, "--student", path, "--data", str(tmp_path / "d.csv"), "--target", "y", *FAST]
+    assert main(command) == 2
+    assert "has 3 classes, but there are 2: 'b', 'c'" in capsys.readouterr().err
+    assert main([*command, "--classes", "a,b,c", "--json", "--exit-zero"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["classes"] == ["a", "b", "c"]
+    assert next(m for m in record["metrics"] if m["name"] == "accuracy")["estimate"]["value"] > 0.95
+    assert main([*command, "--classes", "a,c"]) == 2
+    assert "The rows hold a class 'b'" in capsys.readouterr().err
 
 
 def test_help_of_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
