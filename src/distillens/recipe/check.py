@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distillens.data.base import Dataset
 
 NEEDED_SPACE = 200_000_000  # bytes a run may write, with room for temporary files
+TREES = ("tree", "boosted_trees")  # kinds whose leaves tree_shap reads
 PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
             "scorecard": ("scipy",), "soft_tree": ("torch",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
@@ -178,6 +179,8 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
                 yield f"students.{name}: {error}"
     for position, (kind, explainer) in enumerate(explainers.items()):
         yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)
+        if explainer.kind == "tree_shap":
+            yield from _only_trees(f"explain.{position}", recipe)
 
 
 def _families(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -203,6 +206,15 @@ def _monotone(path: str, entry: Mapping[str, Any], dataset: Dataset) -> Iterator
             yield f"{place}: the feature is categorical: it has no order, so no model can rise or fall with it."
     if wanted and len(dataset.classes) > 2:
         yield f"{join(path, 'monotone')}: with more than two classes there is no single direction; remove it."
+
+
+def _only_trees(path: str, recipe: Recipe) -> Iterator[str]:
+    """tree_shap reads the leaves of trees, and everything that a run explains must have some."""
+    others = [f"{place} ({entry.get('kind')})" for place, entry in _families(recipe) if entry.get("kind") not in TREES]
+    others += [f"the file that export writes ({kind})" for kind in recipe.export]
+    if others:
+        yield (f"{path}: tree_shap explains kinds {' and '.join(TREES)} only, but a run would also explain {', '.join(others)}; "
+               "use kernel_shap, which explains any model" + (", or set export: []." if recipe.export else "."))  # fmt: skip
 
 
 def _explainer(path: str, kind: str, explainer: Any, dataset: Dataset, checked: Checked) -> Iterator[str]:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from distillens.recipe.base import Recipe
+from distillens.recipe.check import check
+
+RECIPE = {
+    "data": {"source": "breast-cancer"},
+    "task": {"adverse": "malignant"},
+    "teacher": {"kind": "boosted_trees"},
+    "students": {"small": {"kind": "tree"}},
+    "explain": [
+        {"kind": "tree_shap", "game": "path_dependent"},
+        {"kind": "permutation_shap", "budget": 600},
+        {"kind": "lime", "sampling": "gaussian", "samples": 2000},
+    ],
+    "export": [],
+}
+
+
+def tree_problems(recipe):
+    return [problem for problem in check(Recipe.load(recipe)).problems if "tree_shap" in problem]
+
+
+def test_options_are_read_from_a_recipe():
+    built = Recipe.load(RECIPE).build_explainers()
+    assert list(built) == ["tree_shap", "permutation_shap", "lime"]
+    assert built["tree_shap"].game == "path_dependent"
+    assert built["lime"].samples == 2000
+    assert not tree_problems(RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"teacher": {"kind": "network"}}, "teacher (network)"),
+        ({"students": {"small": {"kind": "tree"}, "ebm": {"kind": "additive"}}}, "students.ebm (additive)"),
+        ({"export": ["onnx"]}, "export: []"),
+    ],
+    ids=["teacher", "student", "export"],
+)
+def test_tree_shap_of_other_models_is_found_before_the_run(change, named):
+    (problem,) = tree_problems(RECIPE | change)
+    assert named in problem
+    assert problem.startswith("explain.0: ")
