@@ -635,3 +635,39 @@ for path in sys.argv[2:]:
     classes = "" if ending == "txt" else ",".join(CLASSES)
     ended = subprocess.run([sys.executable, "-c", code, classes, *files], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout.count("done")) == (0, 40), ended.stderr[-500:]
+
+
+@pytest.mark.parametrize("booster", ["dart", "gblinear"])
+@pytest.mark.parametrize("objective", ["binary:logistic", "multi:softprob", "reg:squarederror", "count:poisson"])
+def test_other_boosters_of_xgboost(tmp_path: Path, booster: str, objective: str) -> None:
+    xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed (extra boosting)")
+    frame, y = numeric()
+    count = {"b": 2, "m": 3}.get(objective[0], 0)
+    settings: dict[str, Any] = {"booster": booster, "objective": objective, "verbosity": 0, "nthread": 1}
+    settings |= {"rate_drop": 0.5} if booster == "dart" else {}
+    settings |= {"num_class": 3} if count == 3 else {}
+    fitted = xgboost.train(settings, xgboost.DMatrix(frame, np.minimum(y, 1) if count == 2 else y), 5)
+    fitted.save_model(tmp_path / "m.ubj")
+    expected = fitted.predict(xgboost.DMatrix(frame))
+    found = asked(tmp_path / "m.ubj", frame, CLASSES[:count])
+    assert np.allclose(found if count == 3 else found[:, -1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "regression", "reg_sqrt": True},
+        {"objective": "quantile", "alpha": 0.3},
+        {"objective": "poisson"},
+        {"objective": "regression", "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
+        {"objective": "regression", "boosting": "dart"},
+    ],
+    ids=["sqrt", "quantile", "poisson", "forest", "dart"],
+)
+def test_other_objectives_and_boosters_of_lightgbm(tmp_path: Path, settings: dict[str, Any]) -> None:
+    lightgbm = pytest.importorskip("lightgbm", reason="lightgbm is not installed (extra boosting)")
+    frame, y = numeric()
+    frame.iloc[::7, 1] = np.nan
+    fitted = lightgbm.train(settings | {"verbosity": -1, "num_threads": 1}, lightgbm.Dataset(frame, y), 6)
+    fitted.save_model(tmp_path / "m.txt")
+    assert np.allclose(asked(tmp_path / "m.txt", frame, ())[:, 0], fitted.predict(frame), atol=1e-12)
