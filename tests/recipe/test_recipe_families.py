@@ -15,6 +15,7 @@ def test_points_are_against_the_adverse_class_of_the_task() -> None:
     assert recipe.build_student("plain").adverse == "bad"
     assert recipe.build_student("named").adverse == "good"
     assert not hasattr(recipe.build_student("tree"), "adverse")
+    assert Recipe.load("german-credit", overrides=("teacher={kind: scorecard}",)).build_teacher().adverse == "bad"
 
 
 @pytest.mark.parametrize("kind", ["scorecard", "soft_tree"])

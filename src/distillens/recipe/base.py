@@ -134,14 +134,20 @@ class Recipe(Part):
         built = build_entry(
             self.students[name], STUDENTS, what="student", path=f"students.{name}", trust_code=trust_code
         )
-        if getattr(built, "adverse", "") is None:  # a scorecard's points are against the class that the task calls adverse
-            built = dataclasses.replace(built, adverse=self.task.adverse)
-        return built
+        return self._told(built)
+
+    def _told(self, family: Any) -> Any:
+        """A family that speaks of the adverse class, as a scorecard's points do, is told which class the task calls so."""
+        return (
+            dataclasses.replace(family, adverse=self.task.adverse) if getattr(family, "adverse", "") is None else family
+        )
 
     def build_teacher(self, *, trust_code: bool = False) -> Any:
         """The teacher's family: it has `fit`. `use: package.module:factory` may also return a scikit-learn estimator."""
         if "use" not in self.teacher:
-            return build_entry(self.teacher, TEACHERS, what="teacher", path="teacher", trust_code=trust_code)
+            return self._told(
+                build_entry(self.teacher, TEACHERS, what="teacher", path="teacher", trust_code=trust_code)
+            )
         return _made_by(str(self.teacher["use"]), trust_code=trust_code)
 
     def build_explainers(self, *, trust_code: bool = False) -> dict[str, Any]:

@@ -48,4 +48,7 @@ TEACHERS: dict[str, str] = {
     "linear": "distillens.students.linear:LinearStudent",
     "tree": "distillens.students.tree:TreeStudent",
     "additive": "distillens.students.additive:AdditiveStudent",
+    "scorecard": "distillens.students.scorecard:ScorecardStudent",
+    "rules": "distillens.students.rules:RulesStudent",
+    "soft_tree": "distillens.students.soft_tree:SoftTreeStudent",
 }
