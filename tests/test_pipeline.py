@@ -206,3 +206,14 @@ def test_distill_and_audit_without_a_run(tmp_path: Path) -> None:
         distillens.distill(forest, "tree", data, targets="out_of_folds")
     with pytest.raises(RecipeError, match="objectives are for network students"):
         distillens.distill(forest, "tree", data, objectives=[{"kind": "kd"}])
+
+
+def test_an_explainer_that_looks_inside_trees_runs_and_leaves_the_exported_file_to_the_others(tmp_path: Path) -> None:
+    shap = {"kind": "tree_shap", "rows": 12, "background": {"rows": 8}}
+    made = recipe(students={"tree": {"kind": "tree", "max_leaves": 6}}, explain=[shap])
+    run = distillens.run(made, data=table("binary"), out=tmp_path / "run")
+    audited = json.loads((run.directory / "students/tree/audit.json").read_text())
+    assert any(metric["explainer"] == "tree_shap" for metric in audited["metrics"])
+    exported = json.loads((run.directory / "students/tree/export/export.json").read_text())["audit"]
+    assert not any(metric["explainer"] for metric in exported["metrics"])
+    assert any("reasons" in entry["what"] or "explanation" in entry["why"] for entry in exported["not_assessed"])

@@ -222,7 +222,7 @@ class Flow:
         """Training rows that stand for "unknown"; the repeat draws others."""
         import numpy as np
 
-        settings = getattr(explainer, "background", {"from": "train", "rows": 100})
+        settings = {"from": "train", "rows": 100} | getattr(explainer, "background", {})
         source: Table = getattr(self.dataset, settings["from"]).inputs
         count = min(len(source), int(settings["rows"]))
         generator = np.random.default_rng(self.seed("explain", "background", "repeat" if repeat else ""))

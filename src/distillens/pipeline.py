@@ -4,7 +4,7 @@
 
 `run` works through the functions below in this order. Each stage writes files into the run directory and everything
 later reads them back from there, also when they have just been written: a resumed run takes the same path as an
-uninterrupted one. What the stages share is in flow.py.
+uninterrupted one. What the stages share is in flow.py. (Longer than most files here, so that the story is told in one place.)
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ def _audited(flow: Flow, name: str, student: Model, explanations: Any) -> Audit:
         groups=test.groups,
         weights=test.weights,
         background=None if first is None else flow.background(first),
-        explainers=tuple(flow.explainers),
+        explainers=tuple(explanations),
         explanations=explanations,
         adverse=None if decision is None else flow.dataset.classes[decision.adverse],
         threshold=decision.threshold if decision is not None and len(flow.dataset.classes) == 2 else None,
@@ -404,8 +404,10 @@ def export(flow: Flow, name: str) -> None:
         result = exporter(flow.models[name], home / f"model.{kind}", decision=flow.decision)
         # One thread: on batches that fit the cache, threads that wait for each other cost three times what they save.
         exported = OnnxModel.load(home / f"model.{kind}", label=f"{name}.{kind}", threads=1)
-        explanations = flow.explanations(name)
-        for method, explainer in flow.explainers.items():
+        # A file can only be asked, so explainers that look inside models have nothing to say about it.
+        asking = {method: explainer for method, explainer in flow.explainers.items() if explainer.needs == {"call"}}
+        explanations = {method: by_role for method, by_role in flow.explanations(name).items() if method in asking}
+        for method, explainer in asking.items():
             rows, target = flow.explained(explainer)
             seed = flow.seed("explain", method, "")
             own = explainer(exported, rows, target=target, background=flow.background(explainer), seed=seed)

@@ -115,7 +115,7 @@ def test_booleans_that_look_like_numbers_are_fed_as_numbers(texts: tuple[str, st
 
 def test_what_cannot_be_exported_says_so(models, table: Table, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    with pytest.raises(ModelError, match=r"ConstantModel.*linear, tree, additive, network, boosted_trees"):
+    with pytest.raises(ModelError, match=r"ConstantModel.*linear, tree, additive, .*network, boosted_trees"):
         OnnxExport()(ConstantModel(("a", "b"), np.array([0.5, 0.5])), path)
     model = models("additive", "regression")
     with pytest.raises(ModelError, match="decision speaks of class 1, but the model 'additive' has 0 classes"):

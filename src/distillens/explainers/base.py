@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distillens.data.base import Bools, Floats, Ints, Table
     from distillens.models.base import Model, Scale
 
-Need = Literal["call", "gradient", "layers", "attention"]
+Need = Literal["call", "structure", "gradient", "layers", "attention"]
 
 _ARRAYS = ("values", "base", "output", "residual", "stderr", "target", "row_ids", "background_ids")
 _INTEGERS = ("target", "row_ids", "background_ids")

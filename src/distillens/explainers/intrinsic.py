@@ -57,7 +57,7 @@ class Intrinsic:
 
     kind: ClassVar[str] = "intrinsic"
     differentiable: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"call"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"structure"})
 
     rows: int = 100
     scale: ScaleName | None = None

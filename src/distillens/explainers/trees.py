@@ -167,7 +167,7 @@ class TreeShap:
 
     kind: ClassVar[str] = "tree_shap"
     differentiable: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"call"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"structure"})
 
     game: Game = "interventional"
     background: BackgroundSettings = field(default_factory=default_background)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from distillens.data.base import Dataset
 
 NEEDED_SPACE = 200_000_000  # bytes a run may write, with room for temporary files
-TREES = ("tree", "boosted_trees")  # kinds whose leaves tree_shap reads
+INSIDE = {  # explainers that look inside models, and the kinds they can read
+    "tree_shap": ("tree", "boosted_trees"),
+    "intrinsic": ("linear", "tree", "additive", "scorecard"),
+}
 PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
             "scorecard": ("scipy",), "soft_tree": ("torch",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
@@ -179,8 +182,8 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
                 yield f"students.{name}: {error}"
     for position, (kind, explainer) in enumerate(explainers.items()):
         yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)
-        if explainer.kind == "tree_shap":
-            yield from _only_trees(f"explain.{position}", recipe)
+        if explainer.kind in INSIDE:
+            yield from _only_kinds(f"explain.{position}", recipe, explainer.kind)
 
 
 def _families(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -208,13 +211,14 @@ def _monotone(path: str, entry: Mapping[str, Any], dataset: Dataset) -> Iterator
         yield f"{join(path, 'monotone')}: with more than two classes there is no single direction; remove it."
 
 
-def _only_trees(path: str, recipe: Recipe) -> Iterator[str]:
-    """tree_shap reads the leaves of trees, and everything that a run explains must have some."""
-    others = [f"{place} ({entry.get('kind')})" for place, entry in _families(recipe) if entry.get("kind") not in TREES]
-    others += [f"the file that export writes ({kind})" for kind in recipe.export]
+def _only_kinds(path: str, recipe: Recipe, kind: str) -> Iterator[str]:
+    """An explainer that looks inside models needs every model that a run explains to be of a kind it can read."""
+    others = [
+        f"{place} ({entry.get('kind')})" for place, entry in _families(recipe) if entry.get("kind") not in INSIDE[kind]
+    ]
     if others:
-        yield (f"{path}: tree_shap explains kinds {' and '.join(TREES)} only, but a run would also explain {', '.join(others)}; "
-               "use kernel_shap, which explains any model" + (", or set export: []." if recipe.export else "."))  # fmt: skip
+        yield (f"{path}: {kind} explains kinds {', '.join(INSIDE[kind])} only, but a run would also explain {', '.join(others)}; "
+               "use kernel_shap, which explains any model.")  # fmt: skip
 
 
 def _explainer(path: str, kind: str, explainer: Any, dataset: Dataset, checked: Checked) -> Iterator[str]:
