@@ -377,7 +377,8 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
             f"\nrow {row['row_id']}{said}; {scale}{of} {number(row['output'])}, {number(row['base'])} when nothing is known"
         )
         for reason in row["reasons"][:top]:
-            error = "" if reason["stderr"] is None else f" ± {reason['stderr']:.2g}"
+            noise = reason["stderr"] or 0.0
+            error = f" ± {noise:.2g}" if noise > 1e-9 * abs(reason["value"]) else ""  # rounding is no uncertainty
             value = "" if reason["value"] is None else f" = {clean(reason['value'])}"
             typer.echo(f"  {_signed(reason['attribution'])}{error}  {clean(reason['feature'])}{value}")
         rest = row["reasons"][top:]
