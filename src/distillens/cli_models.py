@@ -378,7 +378,7 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
         )
         for reason in row["reasons"][:top]:
             noise = reason["stderr"] or 0.0
-            error = f" ± {noise:.2g}" if noise > 1e-9 * abs(reason["value"]) else ""  # rounding is no uncertainty
+            error = f" ± {noise:.2g}" if noise > 1e-9 * abs(reason["attribution"]) else ""  # rounding is no uncertainty
             value = "" if reason["value"] is None else f" = {clean(reason['value'])}"
             typer.echo(f"  {_signed(reason['attribution'])}{error}  {clean(reason['feature'])}{value}")
         rest = row["reasons"][top:]
