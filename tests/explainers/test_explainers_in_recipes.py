@@ -36,11 +36,21 @@ def test_options_are_read_from_a_recipe():
     [
         ({"teacher": {"kind": "network"}}, "teacher (network)"),
         ({"students": {"small": {"kind": "tree"}, "ebm": {"kind": "additive"}}}, "students.ebm (additive)"),
-        ({"export": ["onnx"]}, "export: []"),
     ],
-    ids=["teacher", "student", "export"],
+    ids=["teacher", "student"],
 )
 def test_tree_shap_of_other_models_is_found_before_the_run(change, named):
     (problem,) = tree_problems(RECIPE | change)
     assert named in problem
     assert problem.startswith("explain.0: ")
+
+
+def test_an_export_is_no_obstacle_because_the_file_is_left_to_explainers_that_ask():
+    assert not tree_problems(RECIPE | {"export": ["onnx"]})
+
+
+def test_intrinsic_contributions_need_every_model_of_a_run_to_have_some():
+    own = RECIPE | {"explain": [{"kind": "intrinsic"}]}
+    (problem,) = [text for text in check(Recipe.load(own)).problems if "intrinsic" in text]
+    assert "teacher (boosted_trees)" in problem
+    assert "kernel_shap" in problem
