@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import rich.console
 
-from distillens.cli import main
-from distillens.listing import SETS, describe, list_of
+from distillens.cli.app import main
+from distillens.cli.listing import SETS, describe, list_of
+from distillens.cli.terminal import Lines, cost_words, label_of, time_left
+from distillens.plain import clean, duration, interval
 from distillens.progress import listening, task
 from distillens.recipe import Recipe
 from distillens.recipe.check import check
 from distillens.recipe.text import parse_yaml
-from distillens.terminal import Lines, clean, cost_words, duration, interval, label_of, time_left
 
 NAMES = [
     "a: b",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distillens.cli import main
+from distillens.cli.app import main
 
 ROWS = ["age,income,kind,group,day,negative,one,y"] + [
     f"{20 + i * 13 % 31},{(i * 37) % 11},{'ab'[i % 2]},{i % 7},2024-01-{i % 28 + 1:02d},-1,1,{'good' if (i * 7) % 3 else 'bad'}"

@@ -32,7 +32,7 @@ def imported_by(code: str) -> set[str]:
 
 
 def cli(*argv: str) -> str:
-    return f"from distillens.cli import main\nassert main({list(argv)!r}) == 0"
+    return f"from distillens.cli.app import main\nassert main({list(argv)!r}) == 0"
 
 
 def test_importing_the_package_imports_nothing_beyond_the_standard_library() -> None:

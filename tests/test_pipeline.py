@@ -63,7 +63,7 @@ def table(task: str, n: int = 260, seed: int = 0) -> pd.DataFrame:
 def test_init_check_and_run_on_a_file_with_hostile_names(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distillens.cli import main
+    from distillens.cli.app import main
 
     monkeypatch.chdir(tmp_path)
     table(task).to_csv("my data.csv", index=False)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from distillens.audit.result import Audit
     from distillens.data.base import Dataset, Table
     from distillens.data.load import load_dataset
-    from distillens.distilling import distill
     from distillens.estimate import Estimate
     from distillens.explainers.base import Explanation
     from distillens.explainers.explain import explain
     from distillens.pipeline import run
     from distillens.recipe import Recipe
     from distillens.run import Run
+    from distillens.verbs.distil import distill
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "run": "distillens.pipeline",
-    "distill": "distillens.distilling",
+    "distill": "distillens.verbs.distil",
     "explain": "distillens.explainers.explain",
     "audit": "distillens.audit.audit",
     "Recipe": "distillens.recipe",

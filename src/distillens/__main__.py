@@ -2,7 +2,7 @@
 
 import sys
 
-from distillens.cli import main
+from distillens.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distillens.cli import main
+from distillens.cli.app import main
 
 FAST = ["--explain-rows", "6", "--background-rows", "6", "--seed", "3"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distillens.errors import RunError
+from distillens.plain import clean, interval
 from distillens.run import Run
 from distillens.store import JSON, read_json
 
@@ -79,8 +80,6 @@ def _notes(seen: Mapping[str, set[str]], runs: int) -> list[str]:
 
 def cells(compared: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and lines of a table: numbers with intervals, only columns that some run has."""
-    from distillens.terminal import interval
-
     rows = compared["rows"]
     names = [name for name in METRICS if any(name in row["metrics"] for row in rows)]
     header = ["run", "student", "verdict", "n", *(name.replace("_", " ") for name in names), "size"]
@@ -98,7 +97,6 @@ def _size(complexity: Mapping[str, Any]) -> str:
 
 def markdown(compared: Mapping[str, Any]) -> str:
     """The table in Markdown, with its notes below; characters that would break it are escaped."""
-    from distillens.terminal import clean
 
     def escaped(text: str) -> str:
         plain = clean(text).replace("\\", "\\\\").replace("|", "\\|")

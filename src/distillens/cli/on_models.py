@@ -1,4 +1,4 @@
-"""The commands about models that exist: `distillens audit | explain | export | compare`. Registered by cli.py."""
+"""The commands about models that exist: `distillens audit | explain | export | compare`. Registered by app.py."""
 
 from __future__ import annotations
 
@@ -12,68 +12,25 @@ from typing import Annotated, Any
 
 import typer
 
+from distillens.cli.options import (
+    Adverse,
+    Background,
+    BackgroundRows,
+    Budget,
+    Classes,
+    Data,
+    Debug,
+    Ignore,
+    Json,
+    Quiet,
+    Seed,
+    Target,
+    Threshold,
+    TrustCode,
+)
 from distillens.errors import InputError
 
 EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error and the warnings of libraries.")]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Allow package.module:name as a model; it runs its code.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything drawn at random.", min=0, max=2**32 - 1)]
-Data = Annotated[
-    str | None, typer.Option("--data", metavar="FILE", help="A CSV or Parquet file of rows.", show_default=False)
-]
-Target = Annotated[
-    str | None, typer.Option("--target", metavar="COL", help="The column to predict; no feature.", show_default=False)
-]
-Ignore = Annotated[
-    list[str] | None, typer.Option("--ignore", metavar="COL", help="A column that is no feature; may be repeated.")
-]
-Adverse = Annotated[
-    str | None,
-    typer.Option(
-        "--adverse",
-        metavar="CLASS",
-        help="The class that is decided and explained (default: the second of two).",
-        show_default=False,
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        "--threshold",
-        help="Probability of the adverse class from which it is decided.  [default: 0.5]",
-        show_default=False,
-    ),
-]
-Background = Annotated[
-    str | None,
-    typer.Option(
-        "--background",
-        metavar="FILE",
-        help='Rows that stand for "unknown" in explanations, best the training rows (default: rows of --data).',
-        show_default=False,
-    ),
-]
-BackgroundRows = Annotated[int, typer.Option("--background-rows", help="How many of them to draw.", min=1)]
-Budget = Annotated[
-    int | None,
-    typer.Option(
-        "--budget", help="Coalitions a row (default: 2048, or all where they are fewer).", show_default=False, min=2
-    ),
-]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "--classes",
-        metavar="A,B",
-        help="Every class in the order of its code, where neither file nor rows tell.",
-        show_default=False,
-    ),
-]
 
 
 def audit(
@@ -104,8 +61,8 @@ def audit(
 ) -> int:  # fmt: skip
     """Audit a student against its teacher; both may be made elsewhere."""
     del debug  # looked at by `main`
-    from distillens.auditing import Named, audit_files, write_audit
     from distillens.run import Run
+    from distillens.verbs.audit import Named, audit_files, write_audit
 
     if out is not None:
         _require_free(out)
@@ -155,7 +112,7 @@ def explain(
 ) -> int:  # fmt: skip
     """Explain single rows: the main reasons, with signs and standard errors."""
     del debug  # looked at by `main`
-    from distillens.explaining import explain_file, explain_run, parse_rows
+    from distillens.verbs.explain import explain_file, explain_run, parse_rows
 
     picked = parse_rows(rows)
     if (run is None) == (model is None):
@@ -197,8 +154,8 @@ def export(
 ) -> int:  # fmt: skip
     """Write a student of a run as a file that runs without distillens."""
     del debug  # looked at by `main`
-    from distillens.exporting import export_student
-    from distillens.terminal import number
+    from distillens.plain import number
+    from distillens.verbs.export import export_student
 
     done = export_student(run, student=student, kind=kind, out=out, force=force, trust_code=trust_code)
     if as_json:
@@ -222,7 +179,7 @@ def compare(
 ) -> int:  # fmt: skip
     """Compare the chosen students of runs, with intervals."""
     del debug  # looked at by `main`
-    from distillens.comparing import cells, compare_runs, markdown
+    from distillens.verbs.compare import cells, compare_runs, markdown
 
     compared = compare_runs(runs, every=every)
     if as_json:
@@ -302,9 +259,9 @@ def _require_free(out: Path) -> None:
 @contextlib.contextmanager
 def _shown(*, silent: bool) -> Iterator[None]:
     """Bars on standard error while the block runs."""
+    from distillens.cli.terminal import Lines
+    from distillens.cli.terminal import Quiet as Unseen
     from distillens.progress import listening
-    from distillens.terminal import Lines
-    from distillens.terminal import Quiet as Unseen
 
     lines = Lines()
     try:
@@ -325,7 +282,8 @@ def _show_audit(done: Any, out: Path | None, *, quiet: bool) -> None:
     """The gates, the verdict with its reason, and what the numbers rest on."""
     from rich.text import Text
 
-    from distillens.terminal import COLOURS, clean, console, gate_table, interval
+    from distillens.cli.terminal import COLOURS, console, gate_table
+    from distillens.plain import clean, interval
 
     del out
     record = done.audit.to_json()
@@ -362,7 +320,7 @@ def _show_audit(done: Any, out: Path | None, *, quiet: bool) -> None:
 
 
 def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
-    from distillens.terminal import clean, number
+    from distillens.plain import clean, number
 
     if not quiet:
         how = "exact" if record["exact"] else f"{record['budget']:,} coalitions a row"
@@ -393,7 +351,7 @@ def _signed(value: float) -> str:
 
 def _show_table(header: list[str], lines: list[list[str]]) -> None:
     """Columns aligned by spaces; the same on a terminal and in a file."""
-    from distillens.terminal import clean
+    from distillens.plain import clean
 
     table = [[clean(cell) for cell in line] for line in (header, *lines)]
     widths = [max(len(line[j]) for line in table) for j in range(len(header))]

@@ -5,14 +5,13 @@ Text from recipes and data is printed as text: no markup of Rich is read in it, 
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from distillens.plain import clean, duration, interval, number
 from distillens.store import read_json
 
 if TYPE_CHECKING:
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
 MARKS = {"pass": "✓", "review": "?", "fail": "✗"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-
-
-def clean(text: object) -> str:
-    """One line without control characters: a column name must not move the cursor or turn the reading direction."""
-    return _CONTROL.sub(" ", str(text))
 
 
 def console(stream: TextIO) -> Console:
@@ -38,16 +31,6 @@ def console(stream: TextIO) -> Console:
     terminal = stream.isatty()
     return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not terminal, width=None if terminal else 200,
                    no_color=True if os.environ.get("NO_COLOR") else None)  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Quiet:
@@ -210,24 +193,6 @@ def verdict_line(run: Run) -> str:
         shown.append("  ".join([f"{'reasons' if name == 'top_k_overlap' else name.replace('_', ' ')} {interval(metric['estimate'])}",
                                 *(f"{word} {number(e['value'])}" for word, e in references if e and e["value"] is not None)]))  # fmt: skip
     return "   ".join(shown)
-
-
-def number(value: Any) -> str:
-    """Three significant digits; "?" for what is not known."""
-    if value is None or isinstance(value, str):
-        return str(value or "?")
-    return f"{value:.3g}" if math.isfinite(value) else "?"
-
-
-def interval(estimate: Mapping[str, Any] | None) -> str:
-    """`0.887 (0.845–0.920)`; the reason in words when there is no number."""
-    if not estimate or estimate.get("value") is None:
-        return str((estimate or {}).get("status", "not available")).replace("_", " ")
-    low, high = estimate.get("low"), estimate.get("high")
-    if low is None or high is None:
-        return number(estimate["value"])
-    between = "–" if min(low, high) >= 0 else " to "  # a dash beside a minus sign cannot be read
-    return f"{number(estimate['value'])} ({number(low)}{between}{number(high)})"
 
 
 def gate_table(audit: Mapping[str, Any]) -> Table:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from distillens import __version__
-from distillens.cli_models import register
+from distillens.cli.on_models import register
 from distillens.errors import DistillensError, RecipeError
 
 EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
@@ -90,12 +90,12 @@ def run(
 ) -> int:  # fmt: skip
     """Run a recipe from data to passport."""
     del debug  # looked at by `main`
+    from distillens.cli.terminal import Lines, show_verdict, verdict_line
+    from distillens.cli.terminal import Quiet as Unseen
     from distillens.pipeline import run as run_pipeline
     from distillens.progress import listening
     from distillens.recipe import Recipe
     from distillens.recipe.check import untrusted
-    from distillens.terminal import Lines, show_verdict, verdict_line
-    from distillens.terminal import Quiet as Unseen
 
     loaded = Recipe.load(recipe, overrides=changes or ())
     if not trust_code and (problems := untrusted(loaded)):
@@ -137,7 +137,7 @@ def init(
     elif quiet:
         typer.echo(str(out))
     else:
-        from distillens.terminal import clean
+        from distillens.plain import clean
 
         typer.echo(
             f"Wrote {out}: {written.rows:,} rows, {written.task}, target {clean(written.target)}. Read it, then:"
@@ -165,7 +165,8 @@ def check(
         raise RecipeError(checked.problems)
     if quiet:
         return 0
-    from distillens.terminal import clean, cost_words, print_pairs
+    from distillens.cli.terminal import cost_words, print_pairs
+    from distillens.plain import clean
 
     pairs = list(checked.lines.items())
     if checked.cost is not None:
@@ -184,10 +185,10 @@ def report(
 ) -> int:  # fmt: skip
     """Write the passport of a run again, from its folder alone."""
     del debug  # looked at by `main`
+    from distillens.cli.terminal import show_verdict, verdict_line
     from distillens.recipe.text import read_yaml
     from distillens.report.passport import write_passport
     from distillens.run import Run
-    from distillens.terminal import show_verdict, verdict_line
 
     done = Run.open(directory)
     recipe = read_yaml(directory / "recipe.yaml")
@@ -213,7 +214,7 @@ def list_members(
 ) -> int:  # fmt: skip
     """List what a recipe can name."""
     del debug  # looked at by `main`
-    from distillens.listing import list_of
+    from distillens.cli.listing import list_of
 
     items = list_of(kind)
     if as_json:
@@ -222,7 +223,7 @@ def list_members(
         for name, _ in items:
             typer.echo(name)
     else:
-        from distillens.terminal import print_pairs
+        from distillens.cli.terminal import print_pairs
 
         print_pairs(items)
     return 0
@@ -298,7 +299,7 @@ def _usage(error: Any) -> int:
 
 
 def _fail(text: str, code: int, *, debug: bool = False) -> int:
-    from distillens.terminal import clean
+    from distillens.plain import clean
 
     if debug:
         import traceback

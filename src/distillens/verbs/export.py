@@ -23,11 +23,11 @@ def export_student(
     Returns {student, format, path, bytes, sha256, inputs, opset, parity | None}. Raises InputError for unknown names and a file in
     the way, ModelError for a model that has no such form, RunError as `open_run`.
     """
-    from distillens.explaining import model_name, open_run
     from distillens.exporters.base import EXPORTERS
     from distillens.exporters.parity import parity
     from distillens.models.onnx import OnnxModel
     from distillens.named import resolve
+    from distillens.verbs.explain import model_name, open_run
 
     exporter = resolve(kind, EXPORTERS, what="exporter", trust_code=trust_code)()
     flow = open_run(directory, trust_code=trust_code)

@@ -244,9 +244,9 @@ def explain_file(
     import numpy as np
 
     from distillens.audit.answers import decision_of
-    from distillens.auditing import Named, read_rows
     from distillens.explainers.explain import explain
     from distillens.models.files import open_model_file
+    from distillens.verbs.audit import Named, read_rows
 
     file = open_model_file(model, trust_code=trust_code)
     named = Named(target=target, ignore=tuple(ignore), classes=None if file.classes else classes)
