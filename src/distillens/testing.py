@@ -198,9 +198,12 @@ def check_objective(objective: Objective, *, outputs: int = 3, rows: int = 16, s
     """
     import torch
 
-    from distillens.transfer.objectives.base import Batch, Objective, View
+    from distillens.transfer.objectives.base import Batch, LearnedObjective, PureObjective, Shapes, View, term_of
 
-    _require(isinstance(objective, Objective), f"{type(objective).__name__} lacks something that every Objective has.")
+    _require(
+        isinstance(objective, (PureObjective, LearnedObjective)),
+        f"{type(objective).__name__} lacks something that every Objective has.",
+    )
     _check_entry(objective)
     _require(0 <= objective.weight < float("inf"), "weight should be a finite number of at least 0.")
     draw = torch.Generator().manual_seed(seed)
@@ -210,11 +213,12 @@ def check_objective(objective: Objective, *, outputs: int = 3, rows: int = 16, s
     labels[0] = float("nan")  # a query row
     batch = Batch(torch.rand(rows, generator=draw) + 0.5, labels)
     with untouched():
+        term = term_of(objective, Shapes({}, {}, outputs, outputs, rows), seed=seed)
         student, teacher = z_s.clone().requires_grad_(), z_t.clone().requires_grad_()
-        loss = objective(View(student, inputs), View(teacher, inputs), batch)
-        other = objective(View(z_s + torch.randn(rows, outputs, generator=draw), inputs), View(z_t, inputs), batch)
-        extreme = objective(View(1e4 * z_s, inputs), View(1e4 * z_t, inputs), batch)
-        half = objective(View(z_s.bfloat16(), inputs), View(z_t.bfloat16(), inputs), batch)
+        loss = term(View(student, inputs), View(teacher, inputs), batch)
+        other = term(View(z_s + torch.randn(rows, outputs, generator=draw), inputs), View(z_t, inputs), batch)
+        extreme = term(View(1e4 * z_s, inputs), View(1e4 * z_t, inputs), batch)
+        half = term(View(z_s.bfloat16(), inputs), View(z_t.bfloat16(), inputs), batch)
         loss.value.backward()  # type: ignore[no-untyped-call]
     _require(loss.value.ndim == 0 and bool(torch.isfinite(loss.value)), "The loss should be one finite number.")
     _require(bool(torch.isfinite(extreme.value)), "Large outputs should not make the loss infinite or NaN.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from distillens.errors import DataError, NonFiniteLossError, TransferError
 from distillens.models.threads import one_thread
 from distillens.progress import task
-from distillens.transfer.objectives.base import Batch, View
+from distillens.transfer.objectives.base import Batch, Shapes, View, term_of
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,8 @@ def fit(
     labels = torch.where(known, rows.labels, 0.0)  # a weight of 0 would not hide a NaN: 0 · NaN is NaN
 
     active = [objective for objective in objectives if objective.weight > 0]
+    answers = 0 if rows.teacher is None else rows.teacher.shape[1]
+    terms = [term_of(o, Shapes({}, {}, answers, answers, n), seed=seed) for o in active]
     if active and rows.teacher is None:
         raise DataError("Objectives need a teacher's answers, and these rows have none.")
     watch = _SilentObjectives(active)
@@ -99,8 +101,8 @@ def fit(
                     student_view = View(outputs, rows.inputs[batch])
                     teacher_view = View(rows.teacher[batch], rows.inputs[batch])
                     about = Batch(weights[batch], rows.labels[batch])
-                    for objective in active:
-                        term = objective(student_view, teacher_view, about).value
+                    for objective, ask in zip(active, terms, strict=True):
+                        term = ask(student_view, teacher_view, about).value
                         _check_finite(term, f"objective {objective.kind!r}", step)
                         watch.see(objective, term, student_view, teacher_view)
                         loss = loss + objective.weight * term

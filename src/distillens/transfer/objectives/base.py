@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from distillens.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor, nn
 
-Tap = str  # "layer3.1:output": a module's input or output by its path
+Tap = str  # "layer3.1:output", "block.2:output[1]", "fc:input"; the alias "features" is the input of the classifier
+Taps = tuple[Tap, ...] | Literal["auto"]  # "auto": pairs of layers chosen by transfer/matching.py before training
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """What one model says about a batch of B rows, live or from a cache: an objective cannot tell.
 
-    outputs: (B, K) logits, or standardised values for regression. inputs: (B, D) encoded rows. layers: activations by tap.
-    explanations: (B, units) attributions where an objective asked for them.
+    outputs: (B, K) logits, or standardised values for regression. inputs: (B, …) what the network takes, after its own
+    preprocessing. layers: activations by tap. explanations: (B, …) attributions from a cache, where there are some.
+    ask: other inputs (B', …) → (B', K) outputs of the same model; None where only the cache can answer.
     """
 
     outputs: Tensor
     inputs: Tensor
     layers: Mapping[Tap, Tensor] = field(default_factory=dict)
     explanations: Tensor | None = None
+    ask: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,15 @@ class Batch:
     """What is known about the B rows of a batch.
 
     weights: (B,) row weights, with mean 1 over all training rows. labels: (B,) class indices or standardised values as
-    floats, NaN where unknown.
+    floats, NaN where unknown. label_scale: what makes the weights of labelled rows have mean 1 over all training rows.
+    rows: (B,) int64 positions among the training rows, for objectives with a memory. draw: for those that draw at random.
     """
 
     weights: Tensor
     labels: Tensor
+    label_scale: float = 1.0
+    rows: Tensor | None = None
+    draw: Generator | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +59,30 @@ class Loss:
         """The weighted batch mean of a pointwise loss: an unbiased estimate of its weighted mean over all rows."""
         return cls((batch.weights.to(per_example.dtype) * per_example).mean(), per_example)
 
+    @classmethod
+    def labelled(cls, per_example: Tensor, batch: Batch) -> Loss:
+        """The same over the rows whose label is known; `per_example` of the others is not looked at, NaN included."""
+        known = ~batch.labels.isnan()
+        weights = batch.label_scale * batch.weights.to(per_example.dtype)
+        return cls((weights * per_example).where(known, 0.0).mean(), per_example)
 
-@runtime_checkable
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a dry run found: shapes without the batch dimension, the numbers of outputs K, and of training rows n."""
+
+    student: Mapping[Tap, tuple[int, ...]]
+    teacher: Mapping[Tap, tuple[int, ...]]
+    student_outputs: int
+    teacher_outputs: int
+    rows: int
+
+
 class Objective(Protocol):
-    """A knowledge-transfer loss with its options.
+    """A knowledge-transfer loss with its options: a `PureObjective` or a `LearnedObjective`.
 
-    student_taps, teacher_taps: layers it wants to see. needs_gradient: whether it differentiates the student's inputs.
+    student_taps, teacher_taps: layers it wants to see, as many of one as of the other, or "auto".
+    needs_gradient: whether it differentiates outputs or layers by the inputs: both models then run with gradients.
     """
 
     @property
@@ -65,12 +90,47 @@ class Objective(Protocol):
     @property
     def weight(self) -> float: ...
     @property
-    def student_taps(self) -> tuple[Tap, ...]: ...
+    def student_taps(self) -> Taps: ...
     @property
-    def teacher_taps(self) -> tuple[Tap, ...]: ...
+    def teacher_taps(self) -> Taps: ...
     @property
     def needs_gradient(self) -> bool: ...
+
+
+Term = Callable[[View, View, Batch], Loss]
+
+
+@runtime_checkable
+class PureObjective(Objective, Protocol):
+    """Nothing to learn and nothing to remember: the objective itself is called as (student, teacher, batch)."""
+
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss: ...
+
+
+@runtime_checkable
+class LearnedObjective(Objective, Protocol):
+    """Has projectors or a memory. They belong to the distillation, not to the student, and never reach the export."""
+
+    def term(self, shapes: Shapes, *, seed: int) -> nn.Module:
+        """A module called as (student, teacher, batch) → Loss; its parameters are trained beside the student's."""
+        ...
+
+
+def term_of(objective: Objective, shapes: Shapes, *, seed: int = 0) -> Term:
+    """What is called in every step: the objective itself, or the module it builds for these shapes.
+
+    The global generator of torch is left as it was. Raises InputError when an objective is neither kind.
+    """
+    import torch
+
+    if isinstance(objective, LearnedObjective):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            module: Term = objective.term(shapes, seed=seed)
+        return module
+    if isinstance(objective, PureObjective):
+        return objective
+    raise InputError(f"The objective {objective.kind!r} has neither __call__ nor term; one of the two is needed.")
 
 
 OBJECTIVES: dict[str, str] = {
@@ -87,7 +147,7 @@ def as_objective(entry: Objective | Mapping[str, Any]) -> Objective:
     from distillens.named import resolve
 
     if not isinstance(entry, Mapping):
-        if isinstance(entry, Objective):
+        if isinstance(entry, (PureObjective, LearnedObjective)):
             return entry
         raise InputError(f"An objective is an entry such as {{kind: kd, weight: 0.5}}, got {entry!r}.")
     options = {str(k): v for k, v in entry.items()}
