@@ -107,11 +107,15 @@ class Flow:
 
     @cached_property
     def family(self) -> Family | None:
-        """What can fit the teacher again, for out-of-fold targets and the twin; None for a given model that cannot be refitted."""
+        """What can fit the teacher again, for out-of-fold targets and the twin; None for a model that cannot be refitted."""
         if self.given_teacher is None:
             family: Family = self.recipe.build_teacher(trust_code=self.trust_code)
             return family
-        if hasattr(self.given_teacher, "get_params") and hasattr(self.given_teacher, "fit"):
+        if (
+            not isinstance(self.given_teacher, Path)
+            and hasattr(self.given_teacher, "get_params")
+            and hasattr(self.given_teacher, "fit")
+        ):
             from distillens.students.estimator import EstimatorFamily
 
             return EstimatorFamily(self.given_teacher)
@@ -119,26 +123,61 @@ class Flow:
 
     @cached_property
     def given_model(self) -> Model | None:
-        """The fitted model that was handed in; None when the recipe's teacher or an unfitted estimator is to be trained."""
+        """The model from elsewhere, for these columns and classes; None when a family or an unfitted estimator is to be trained."""
+        from distillens.models.base import Model as ModelProtocol
         from distillens.models.callable import align_classes
         from distillens.models.estimator import EstimatorModel, is_fitted
+        from distillens.models.files import bound
 
         if self.given_teacher is None:
             return None
-        if self.family is None:
+        if self.family is None and isinstance(self.given_teacher, ModelProtocol):
             return align_classes(self.given_teacher, self.dataset.classes)
+        if self.family is None:
+            own = self.recipe.teacher.get("classes")
+            return bound(
+                self.given_teacher,
+                columns=self.dataset.columns,
+                classes=self.dataset.classes,
+                own_classes=None if own is None else tuple(own),
+            )
         if not is_fitted(self.given_teacher):
             return None
         label = type(self.given_teacher).__name__
         return EstimatorModel(self.given_teacher, self.dataset.columns, self.dataset.classes, label)
 
     def given_text(self) -> str | None:
-        """What identifies the teacher that was handed in."""
+        """What identifies the teacher from elsewhere: a file by its bytes, a model by its fingerprint, code by its source."""
         if self.given_teacher is None:
             return None
+        if isinstance(self.given_teacher, Path):
+            if not self.given_teacher.is_file():  # opening it says so
+                return None
+            return f"{file_hash(self.given_teacher)} {self.recipe.teacher.get('classes')}"
         if self.given_model is not None:
-            return str(self.given_model.fingerprint)
+            known = self.given_model.fingerprint
+            return str(known) if known is not None else source_hash(self.given_teacher)
         return repr(self.given_teacher)
+
+    def outside(self) -> JSON:
+        """Where a teacher from elsewhere comes from, for its record: {from, name, refittable, twin, classes_assumed}."""
+        named = self.recipe.teacher.get("file") or self.recipe.teacher.get("use")
+        assumed: tuple[str, ...] = ()
+        if isinstance(self.given_teacher, Path):
+            from distillens.models.files import open_model_file
+
+            silent = open_model_file(self.given_teacher).classes is None and "classes" not in self.recipe.teacher
+            assumed = self.dataset.classes if silent else ()
+        refittable = self.family is not None
+        return {
+            "from": "file" if "file" in self.recipe.teacher else "code" if "use" in self.recipe.teacher else "python",
+            "name": str(named) if named is not None else type(self.given_teacher).__name__,
+            "refittable": refittable,
+            "twin": None
+            if refittable
+            else "not available: the teacher came as a finished model and cannot be refitted",
+            "classes_assumed": list(assumed),
+        }
 
     @property
     def has_twin(self) -> bool:
@@ -240,6 +279,19 @@ class Flow:
             method: {role: Explanation.load(folder / f"{file}.{method}.safetensors") for role, file in files.items()}
             for method in self.explainers
         }
+
+
+def source_hash(thing: Any) -> str:
+    """Hash of the file that defines a function or an object's class; its name where there is no file. Files that the code reads are not in it."""
+    import inspect
+
+    owner = thing if hasattr(thing, "__code__") or isinstance(thing, type) else type(thing)
+    name = f"{owner.__module__}.{owner.__qualname__}"
+    try:
+        file = inspect.getsourcefile(owner)
+    except TypeError:
+        file = None
+    return f"{name} {file_hash(Path(file))}" if file is not None and Path(file).is_file() else name
 
 
 class Models(dict[str, Any]):

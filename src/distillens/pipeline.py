@@ -48,7 +48,8 @@ def run(
 
     recipe: a Recipe, the name of a built-in one, a YAML file, or a dictionary. out: the run directory (default runs/NAME).
     resume: go on with what `out` already holds; stages whose recipe, data or code changed are worked anew.
-    teacher: a fitted model, or any scikit-learn classifier or regressor, in place of the recipe's teacher.
+    teacher: in place of the recipe's: a fitted model, any scikit-learn classifier or regressor, a torch module or a function of a data frame
+    (docs/models-made-elsewhere.md), or a file or package.module:name as text.
     data: a data frame in place of the recipe's source. trust_code: allow `package.module:Name` in the recipe.
     Returns the Run; its `verdict` is pass, review or fail. Raises InputError for anything that cannot be used.
     """
@@ -61,6 +62,10 @@ def run(
         raise RecipeError(
             "data.source: this key is required; it names built-in data or a CSV or Parquet file (from Python: run(…, data=frame))."
         )
+    if isinstance(teacher, (str, Path)):
+        resolved, teacher = resolved.with_teacher(teacher), None
+    if teacher is None:
+        teacher = resolved.outside_teacher(trust_code=trust_code)
     directory = Path(out) if out is not None else Path("runs") / resolved.name
     flow = Flow(resolved, Run.create(directory, resume=resume), teacher, data, trust_code, observer or Silent())
     with flow.run.locked():
@@ -136,8 +141,14 @@ def train_teacher(flow: Flow) -> None:
         model = flow.models["teacher"] if flow.given_teacher is not None else flow.fit_on_labels("teacher", home)
         flow.save(model, home)
         record = flow.card("teacher", "teacher", kind, model, home)
+        note = ""
+        if flow.given_teacher is not None:
+            record["outside"] = flow.outside()
+            assumed = record["outside"]["classes_assumed"]
+            note = f" · outputs taken to be {', '.join(assumed)}, in this order" if assumed else ""
+            note += " · cannot be refitted, so there is no seed twin" if flow.family is None else ""
         write_json(home / "teacher.json", record)
-        return f"{model.label}  {headline(record['validation'])} on validation"
+        return f"{model.label}  {headline(record['validation'])} on validation{note}"
 
     given = flow.given_text()
     flow.stage("teacher", work, part=flow.parts["teacher"], reads=("data",), code=FITTING, given=given)

@@ -56,6 +56,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the resul
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error and the warnings of libraries.")]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow package.module:Name in the recipe to run.")]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="FILE",
+        help="A model file, or package.module:name with --trust-code, in place of the recipe's teacher.",
+        show_default=False,
+    ),
+]
 RecipeName = Annotated[
     str,
     typer.Argument(
@@ -84,7 +93,7 @@ def _app(
 @app.command()
 def run(
     recipe: RecipeName, changes: Set = None, out: Out = None, seed: Seed = None, resume: Resume = False, quiet: Quiet = False,
-    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
+    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False, teacher: Teacher = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 4 when the verdict is review.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 when the run completes, whatever the verdict.")] = False,
 ) -> int:  # fmt: skip
@@ -98,6 +107,7 @@ def run(
     from distillens.recipe.check import untrusted
 
     loaded = Recipe.load(recipe, overrides=changes or ())
+    loaded = loaded if teacher is None else loaded.with_teacher(teacher)
     if not trust_code and (problems := untrusted(loaded)):
         raise RecipeError(problems)
     lines = Lines()
@@ -125,13 +135,14 @@ def init(
     target: Annotated[str, typer.Option("--target", metavar="COL", help="The column to predict.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the recipe if it exists.")] = False,
+    teacher: Annotated[str | None, typer.Option("--teacher", metavar="FILE", help="A model file to distil from.", show_default=False)] = None,
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
 ) -> int:  # fmt: skip
     """Look at a table and write a commented recipe for it."""
     del debug  # looked at by `main`
     from distillens.recipe.sketch import write_recipe
 
-    written = write_recipe(data, target, out=out, force=force)
+    written = write_recipe(data, target, out=out, force=force, teacher=teacher)
     if as_json:
         _print_json({"recipe": str(out), "task": written.task, "rows": written.rows, "adverse": written.adverse})
     elif quiet:
@@ -150,14 +161,14 @@ def init(
 @app.command()
 def check(
     recipe: RecipeName, changes: Set = None, out: Out = None, seed: Seed = None, resume: Resume = False, quiet: Quiet = False,
-    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
+    as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False, teacher: Teacher = None,
 ) -> int:  # fmt: skip
     """Check a recipe, its data and its surroundings without training."""
     del debug  # looked at by `main`
     from distillens.recipe.check import check as check_recipe
 
     overrides = list(changes or ()) + ([] if seed is None else [f"seed={seed}"])
-    checked = check_recipe(recipe, overrides=overrides, out=out, resume=resume, trust_code=trust_code)
+    checked = check_recipe(recipe, overrides=overrides, out=out, resume=resume, trust_code=trust_code, teacher=teacher)
     if as_json:
         _print_json(checked.to_json())
         return 2 if checked.problems else 0

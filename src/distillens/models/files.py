@@ -177,13 +177,37 @@ def _open_onnx(file: Path) -> ModelFile:
 
 
 def _open_code(written: str, *, trust_code: bool) -> ModelFile:
-    """`package.module:name`: a Model, a fitted estimator, a torch module, or a function from a data frame to numbers."""
-    from distillens.models.base import Model as ModelProtocol
+    """`package.module:name`: what `open_object` takes, by name."""
     from distillens.named import resolve
 
     thing = resolve(written, {}, what="model", trust_code=trust_code)
     if isinstance(thing, type):
         raise ModelError(f"{written} is a class; name a function, a fitted estimator or a model made of it.")
+    return open_object(thing, written)
+
+
+def bound(
+    thing: Any,
+    *,
+    columns: tuple[Column, ...],
+    classes: tuple[str, ...],
+    own_classes: tuple[str, ...] | None = None,
+    trust_code: bool = False,
+) -> Model:
+    """A file, `package.module:name` or an object as a model of tables of `columns`; see `load_model_file` and `open_object`."""
+    if isinstance(thing, (str, Path)):
+        return load_model_file(thing, columns=columns, classes=classes, own_classes=own_classes, trust_code=trust_code)
+    named = type(thing).__name__ if not hasattr(thing, "__name__") else str(thing.__name__)
+    return open_object(thing, named).bind(columns, classes, own=own_classes)
+
+
+def open_object(thing: Any, written: str) -> ModelFile:
+    """A Model, a fitted estimator, a torch module, or a function from a data frame to numbers, as an opened file.
+
+    written: what it is called in sentences. Raises ModelError for anything else.
+    """
+    from distillens.models.base import Model as ModelProtocol
+
     if isinstance(thing, ModelProtocol):
         return ModelFile(
             "code", written, None, None, None, tuple(thing.classes), len(thing.classes) or 1, lambda *_: thing
@@ -200,9 +224,11 @@ def _open_code(written: str, *, trust_code: bool) -> ModelFile:
     classes = None if named is None else tuple(str(name) for name in named)
 
     def make(columns: tuple[Column, ...], names: tuple[str, ...]) -> Model:
-        return (
-            _module(thing, columns, names, written) if hasattr(thing, "modules") else _function(thing, names, written)
-        )
+        if hasattr(thing, "modules"):
+            from distillens.models.given_module import given_module
+
+            return given_module(thing, columns, names, written)
+        return _function(thing, names, written)
 
     return ModelFile("code", written, None, None, None, classes, None, make)
 
@@ -233,29 +259,3 @@ def _function(function: Any, classes: tuple[str, ...], label: str) -> Model:
         return answers
 
     return CallableModel(ask, classes, "probabilities" if classes else "values", label)
-
-
-def _module(module: Any, columns: tuple[Column, ...], classes: tuple[str, ...], label: str) -> Model:
-    """A torch module from (n, features) float32 to (n, K) logits, or (n, 1) values; features by position."""
-    from distillens.models.callable import CallableModel
-    from distillens.models.opened import numbers, places_of, require_numbers
-    from distillens.models.torch_module import evaluating
-
-    places = places_of(columns, features=None, width=None, label=label)
-    require_numbers(columns, places, label=label)
-
-    def ask(inputs: Table) -> np.ndarray[Any, Any]:
-        import torch
-
-        rows = torch.from_numpy(np.ascontiguousarray(numbers(inputs, places), dtype=np.float32))
-        try:
-            with evaluating(module), torch.no_grad():
-                answers = np.asarray(module(rows).double().cpu().numpy())
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ModelError(f"The torch module {label} could not be asked about these rows: {error}") from error
-        if len(classes) == 2 and answers.reshape(len(inputs), -1).shape[1] == 1:
-            score = answers.reshape(-1)
-            return np.column_stack([-score / 2, score / 2])
-        return answers
-
-    return CallableModel(ask, classes, "logits" if classes else "values", label)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from distillens.data.builtin import BUILTIN
-from distillens.errors import ArtefactError, RecipeError, UntrustedCodeError, did_you_mean
+from distillens.errors import RecipeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
 from distillens.recipe.entries import Entry, build_entry, read_entry, resolved, sentences, shown
 from distillens.recipe.settings import (
@@ -32,6 +32,7 @@ from distillens.recipe.settings import (
     TargetSettings,
     TaskSettings,
 )
+from distillens.recipe.teacher import OUTSIDE, is_family, made_by, outside_entry, read_outside, teacher_file
 from distillens.recipe.text import apply_overrides, dump_yaml, join, plain, read_yaml
 from distillens.students.base import STUDENTS, TEACHERS
 
@@ -115,8 +116,26 @@ class Recipe(Part):
         return Path(source) if self._base_dir is None else self._base_dir / source
 
     def teacher_kind(self) -> str:
-        """The family of the teacher, or the code that makes it."""
-        return str(self.teacher.get("kind") or self.teacher["use"])
+        """The family of the teacher, or the file or code that it comes from."""
+        return str(self.teacher.get("kind") or self.teacher.get("use") or self.teacher["file"])
+
+    def teacher_path(self) -> Path | None:
+        """The teacher's file, when it comes from one; it need not exist."""
+        return teacher_file(self.teacher, self._base_dir)
+
+    def with_teacher(self, given: str | Path) -> Recipe:
+        """The same recipe with the teacher from a file or from package.module:name. Raises RecipeError."""
+        raw = self._plain() | {"teacher": outside_entry(given, self._base_dir)}
+        changed = Recipe.load(raw)
+        changed._base_dir = self._base_dir
+        return changed
+
+    def outside_teacher(self, *, trust_code: bool = False) -> Any:
+        """The file, model, estimator, module or function that the recipe names as teacher; None when it names a family to be trained."""
+        if "use" in self.teacher:
+            made = made_by(str(self.teacher["use"]), trust_code=trust_code)
+            return None if is_family(made) else made
+        return self.teacher_path()
 
     def query_candidates(self) -> tuple[int, ...]:
         """Numbers of query rows per training row to choose from."""
@@ -143,12 +162,23 @@ class Recipe(Part):
         )
 
     def build_teacher(self, *, trust_code: bool = False) -> Any:
-        """The teacher's family: it has `fit`. `use: package.module:factory` may also return a scikit-learn estimator."""
+        """The teacher's family: it has `fit`. RecipeError for a teacher that cannot be trained, such as a file."""
+        if "file" in self.teacher:
+            raise RecipeError(f"teacher.file: {self.teacher['file']} is a model, not a family that can be trained.")
         if "use" not in self.teacher:
             return self._told(
                 build_entry(self.teacher, TEACHERS, what="teacher", path="teacher", trust_code=trust_code)
             )
-        return _made_by(str(self.teacher["use"]), trust_code=trust_code)
+        made = made_by(str(self.teacher["use"]), trust_code=trust_code)
+        if is_family(made):
+            return made
+        if hasattr(made, "get_params"):
+            from distillens.students.estimator import EstimatorFamily
+
+            return EstimatorFamily(made)
+        raise RecipeError(
+            f"teacher.use: {self.teacher['use']} is a {type(made).__name__}, which has no fit; return a student family or a scikit-learn estimator."
+        )
 
     def build_explainers(self, *, trust_code: bool = False) -> dict[str, Any]:
         """Name → explainer; the name is its kind, numbered when a kind appears again (`kernel_shap_2`)."""
@@ -256,8 +286,8 @@ def _entries(raw: dict[str, Any]) -> list[str]:
                      for n in students if folded.count(n.lower()) > 1][:1]  # fmt: skip
     teacher = raw.setdefault("teacher", {"kind": "boosted_trees"})
     if isinstance(teacher, dict):
-        if "use" in teacher:
-            problems += _use(teacher)
+        if any(key in teacher for key in OUTSIDE):
+            problems += read_outside(teacher)
         else:
             raw["teacher"] = look(teacher, TEACHERS, "teacher", "teacher")
     explain = raw.setdefault("explain", [{"kind": "kernel_shap"}])
@@ -279,16 +309,6 @@ def _entries(raw: dict[str, Any]) -> list[str]:
         ):
             task["adverse"] = known.adverse if task.get("adverse") is None else task["adverse"]
     return problems
-
-
-def _use(teacher: Entry) -> list[str]:
-    extra = [
-        f"{join('teacher', key)}: unknown key beside use; the code that use names takes no options."
-        for key in teacher
-        if key != "use"
-    ]
-    named = isinstance(teacher["use"], str) and re.fullmatch(r"[\w.]+:\w+", teacher["use"])
-    return extra if named else [*extra, f"teacher.use: expected package.module:factory, got {shown(teacher['use'])}."]
 
 
 def _data(data: Entry) -> list[str]:
@@ -322,6 +342,10 @@ def _across(recipe: Recipe) -> list[str]:
         problems.append(
             f"chosen: there is no student {recipe.chosen!r} in this recipe.{did_you_mean(recipe.chosen, ('auto', *recipe.students))}"
         )
+    if "file" in recipe.teacher and recipe.targets.origin == "out_of_fold":
+        problems.append(
+            "targets.origin: out_of_fold needs a teacher that can be refitted, and a file cannot; use auto or in_sample with queries."
+        )
     if recipe.data.target is None and recipe.data.source is not None:
         problems.append("data.target: this key is required; it names the column to predict.")
     if recipe.task.kind in {"multiclass", "regression"} and recipe.task.threshold is not None:
@@ -339,25 +363,3 @@ def _across(recipe: Recipe) -> list[str]:
     from distillens.audit.gates import check_gates
 
     return problems + check_gates(recipe.audit.gates)
-
-
-def _made_by(path: str, *, trust_code: bool) -> Any:
-    """What `teacher: {use: …}` returns, as something that can be fitted."""
-    from distillens.named import load_object
-    from distillens.students.estimator import EstimatorFamily
-
-    if not trust_code:
-        raise UntrustedCodeError(
-            f"teacher.use: {path} would run code that is not part of distillens; pass --trust-code if you trust it."
-        )
-    factory = load_object(path)
-    if not callable(factory):
-        raise ArtefactError(f"teacher.use: {path} is a {type(factory).__name__}, not a function that makes a teacher.")
-    made = factory()
-    if hasattr(made, "get_params"):
-        return EstimatorFamily(made)
-    if not hasattr(made, "fit"):
-        raise RecipeError(
-            f"teacher.use: {path} made a {type(made).__name__}, which has no fit; return a student family or a scikit-learn estimator."
-        )
-    return made

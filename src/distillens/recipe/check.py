@@ -1,7 +1,8 @@
 """Everything that can be found out about a run without training: `distillens check`.
 
 The recipe, the data and what both say about each other, optional packages, the place to write to, and what it will cost.
-Problems are collected, not raised one by one. Nothing here imports torch.
+Problems are collected, not raised one by one. Nothing here runs code that a recipe names without trust, and nothing imports torch unless
+the teacher is a file that needs it.
 """
 
 from __future__ import annotations
@@ -64,11 +65,16 @@ def check(
     out: str | Path | None = None,
     resume: bool = False,
     trust_code: bool = False,
+    teacher: str | Path | None = None,
 ) -> Checked:
-    """Look at a recipe, its data and its surroundings; never raises for what a user may have got wrong."""
+    """Look at a recipe, its data and its surroundings; never raises for what a user may have got wrong.
+
+    teacher: a model file, or package.module:name, in place of the recipe's teacher.
+    """
     checked = Checked(str(source) if isinstance(source, (str, Path)) else "run")
     try:
         recipe = source if isinstance(source, Recipe) else Recipe.load(source, overrides=overrides)
+        recipe = recipe if teacher is None else recipe.with_teacher(teacher)
     except RecipeError as error:
         checked.problems += error.problems
         return checked
@@ -78,6 +84,8 @@ def check(
     _packages(recipe, checked)
     _place(Path(out) if out is not None else Path("runs") / recipe.name, checked, resume=resume)
     _describe(recipe, checked)
+    if "file" in recipe.teacher:
+        _teacher_file(recipe, dataset, checked)
     if dataset is not None:
         for problem in _together(recipe, dataset, checked, trust_code=trust_code):
             checked.problems.append(problem)
@@ -162,6 +170,28 @@ def _columns_named(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"audit.slices.{i}", column
 
 
+def _teacher_file(recipe: Recipe, dataset: Dataset | None, checked: Checked) -> None:
+    """Open the teacher's file, which runs no code of its author, and hold its features and classes against the data."""
+    from distillens.models.files import open_model_file
+
+    path = recipe.teacher_path()
+    assert path is not None
+    try:
+        opened = open_model_file(path)
+        own = recipe.teacher.get("classes")
+        if dataset is not None:
+            opened.bind(dataset.columns, dataset.classes, own=None if own is None else tuple(own))
+    except InputError as error:
+        checked.problems.append(f"teacher.file: {error}")
+        return
+    checked.lines["teacher"] = f"{recipe.teacher['file']} ({opened.kind}); it cannot be refitted"
+    if dataset is not None and opened.classes is None and own is None:
+        checked.warnings.append(
+            f"teacher.file: {path.name} does not name its classes; they are taken to be {', '.join(dataset.classes)}, in this order "
+            "(teacher.classes says otherwise)."
+        )
+
+
 # ── recipe and data together ────────────────────────────────────────────────────────────────────────────────────────────
 def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code: bool) -> Iterator[str]:
     """What each family and explainer says about these data."""
@@ -214,7 +244,9 @@ def _monotone(path: str, entry: Mapping[str, Any], dataset: Dataset) -> Iterator
 def _only_kinds(path: str, recipe: Recipe, kind: str) -> Iterator[str]:
     """An explainer that looks inside models needs every model that a run explains to be of a kind it can read."""
     others = [
-        f"{place} ({entry.get('kind')})" for place, entry in _families(recipe) if entry.get("kind") not in INSIDE[kind]
+        f"{place} ({entry.get('kind') or 'from elsewhere'})"
+        for place, entry in _families(recipe)
+        if entry.get("kind") not in INSIDE[kind]
     ]
     if others:
         yield (f"{path}: {kind} explains kinds {', '.join(INSIDE[kind])} only, but a run would also explain {', '.join(others)}; "
@@ -286,7 +318,7 @@ def _place(out: Path, checked: Checked, *, resume: bool) -> None:
 
 
 def _describe(recipe: Recipe, checked: Checked) -> None:
-    checked.lines["teacher"] = recipe.teacher_kind()
+    checked.lines.setdefault("teacher", recipe.teacher_kind())
     checked.lines["students"] = " · ".join(f"{name} ({entry.get('kind')})" for name, entry in recipe.students.items())
     checked.lines["explain"] = (
         " · ".join(f"{entry.get('kind')} of {entry.get('rows', 'all')} rows" for entry in recipe.explain) or "nothing"

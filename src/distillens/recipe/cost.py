@@ -50,11 +50,11 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
     """Count the fits and the answers that a recipe asks for."""
     n, features, classes = len(dataset.train), len(dataset.columns), max(2, len(dataset.classes))
     with_controls = recipe.controls != "none"
-    refitted = "use" not in recipe.teacher
-    teacher = fit_seconds(recipe.teacher, n, features, classes)
-    folds = recipe.targets.folds if recipe.targets.origin != "in_sample" else 0
+    refitted = "use" not in recipe.teacher and "file" not in recipe.teacher
+    teacher = fit_seconds(recipe.teacher, n, features, classes) if "file" not in recipe.teacher else 0.0
+    folds = recipe.targets.folds if recipe.targets.origin != "in_sample" and "file" not in recipe.teacher else 0
     stages = {"start": START, "teacher": teacher, "targets": folds * teacher}
-    controls, fits = 0.0, 1 + folds
+    controls, fits = 0.0, folds + ("file" not in recipe.teacher)
     if with_controls and refitted:
         stages["twin"] = teacher
         controls, fits = controls + teacher, fits + 1

@@ -18,13 +18,17 @@ _CODE = {
     "properties": {"kind": {"type": "string", "pattern": ":"}},
     "required": ["kind"],
 }
-_USE = {
-    "type": "object",
-    "title": "use",
-    "properties": {"use": {"type": "string"}},
-    "required": ["use"],
-    "additionalProperties": False,
-}
+_CLASSES = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 2}
+_OUTSIDE = tuple(
+    {
+        "type": "object",
+        "title": key,
+        "properties": {key: {"type": "string"}, "classes": _CLASSES},
+        "required": [key],
+        "additionalProperties": False,
+    }
+    for key in ("use", "file")
+)
 
 
 def recipe_schema(recipe: type[BaseModel]) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def recipe_schema(recipe: type[BaseModel]) -> dict[str, Any]:
         "minProperties": 1,
         "additionalProperties": _one_of(STUDENTS, definitions),
     }
-    properties["teacher"] = _one_of(TEACHERS, definitions, _USE)
+    properties["teacher"] = _one_of(TEACHERS, definitions, *_OUTSIDE)
     properties["explain"] = {"type": "array", "items": _one_of(EXPLAINERS, definitions)}
     properties["export"] = {
         "type": "array",

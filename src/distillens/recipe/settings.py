@@ -118,7 +118,7 @@ class AuditSettings(Part):
     gates: str | dict[str, Any] = "relative"
     slices: Literal["auto"] | tuple[Name, ...] = "auto"
     level: Share = 0.95
-    draws: Annotated[int, Field(ge=50, le=100_000)] = 2000
+    draws: Annotated[int, Field(ge=100, le=100_000)] = 2000
 
 
 class ReportSettings(Part):

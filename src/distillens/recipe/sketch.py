@@ -6,13 +6,14 @@ Names come from the data and are anybody's text: every one goes through YAML's o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillens.data.builtin import BUILTIN
 from distillens.errors import DataError, RecipeError, RunError
 from distillens.recipe.base import Recipe, folder_name
+from distillens.recipe.teacher import outside_entry
 from distillens.recipe.text import parse_yaml, scalar_yaml
 from distillens.store import write_text
 
@@ -24,8 +25,8 @@ ROLE_WORDS = {"audit_only": "never enters a model; used to compare groups", "id"
               "weight": "weight of each row"}  # fmt: skip
 
 
-def write_recipe(data: str, target: str, *, out: Path, force: bool = False) -> Sketch:
-    """Look at a table and write a recipe for it to `out`; the recipe loads.
+def write_recipe(data: str, target: str, *, out: Path, force: bool = False, teacher: str | None = None) -> Sketch:
+    """Look at a table and write a recipe for it to `out`; the recipe loads. teacher: a model file to distil from.
 
     Raises DataError for a table or target that cannot be used, RunError when `out` exists and `force` is False.
     """
@@ -39,7 +40,8 @@ def write_recipe(data: str, target: str, *, out: Path, force: bool = False) -> S
     if not any(column.role == "feature" for column in seen.columns):
         others = ", ".join(f"{c.name!r} ({c.reason or c.role})" for c in seen.columns if c.role != "target")
         raise DataError(f"{data} has no column to learn from besides {target!r}{': ' + others if others else ''}.")
-    text = recipe_text(seen, source_for(data, out), out=out)
+    entry = None if teacher is None else outside_entry(teacher, out.resolve().parent)
+    text = recipe_text(seen, source_for(data, out), out=out, teacher=entry)
     Recipe.load(_checked(text))  # a recipe that init writes must load; everything quoted must read back
     write_text(out, text)
     return seen
@@ -56,12 +58,12 @@ def source_for(data: str, out: Path) -> str:
         return path.as_posix()
 
 
-def recipe_text(seen: Sketch, source: str, *, out: Path) -> str:
+def recipe_text(seen: Sketch, source: str, *, out: Path, teacher: Mapping[str, str] | None = None) -> str:
     """The YAML text."""
-    return "\n".join(_lines(seen, source, out)) + "\n"
+    return "\n".join(_lines(seen, source, out, teacher)) + "\n"
 
 
-def _lines(seen: Sketch, source: str, out: Path) -> Iterator[str]:
+def _lines(seen: Sketch, source: str, out: Path, teacher: Mapping[str, str] | None) -> Iterator[str]:
     q = scalar_yaml
     yield f"# distillens run {_comment(str(out))}"
     yield "#"
@@ -80,7 +82,10 @@ def _lines(seen: Sketch, source: str, out: Path) -> Iterator[str]:
         yield "  split: {test: 0.3, validation: 0.3}  # shares of all rows, and of the rest"
         yield "  # or {group: COLUMN}: no person, house, … in two splits; {time: COLUMN}; {column: COLUMN} with train/validation/test"
     yield from _task(seen)
-    yield "teacher: {kind: boosted_trees}  # distillens list teachers"
+    if teacher is None:
+        yield "teacher: {kind: boosted_trees}  # distillens list teachers; or {file: model.onnx}"
+    for key, value in (teacher or {}).items():
+        yield f"teacher: {{{key}: {q(value)}}}"
     yield "targets: {origin: auto, queries: auto}  # out of fold where in-sample answers are saturated"
     yield "students:  # the verdict goes to the one closest to the teacher on validation; distillens list students"
     yield "  ebm: {kind: additive, outer_bags: 4, interactions: 5}"

@@ -27,17 +27,21 @@ def distill(
     queries: int = 0,
     seed: int = 0,
     out: str | Path | None = None,
+    trust_code: bool = False,
 ) -> Model:
     """Make a student of a teacher.
 
-    teacher: a Model, or a fitted scikit-learn estimator. student: a student, or the name of a family with its defaults.
+    teacher: a Model, a fitted scikit-learn estimator, a torch module, a function of a data frame, a model file, or package.module:name
+    with trust_code (docs/models-made-elsewhere.md). student: a student, or the name of a family with its defaults.
     objectives: for network students, in place of theirs. targets: "auto" (out of fold where in-sample answers are
     saturated and the teacher can be refitted), "in_sample", "out_of_fold" or "labels" (no teacher: the control).
     queries: rows made up and labelled by the teacher, per training row. out: a folder for training histories.
     Returns the fitted student. Raises RecipeError, ModelError, DataError, TransferError.
     """
+    from distillens.models.base import Model as ModelProtocol
     from distillens.models.callable import align_classes
     from distillens.models.estimator import EstimatorModel
+    from distillens.models.files import bound
     from distillens.named import resolve
     from distillens.students.base import STUDENTS
     from distillens.students.estimator import EstimatorFamily
@@ -56,8 +60,12 @@ def distill(
             )
         learner = replace(learner, objectives=tuple(objectives))
     family = EstimatorFamily(teacher) if hasattr(teacher, "get_params") else None
-    model: Model = EstimatorModel(teacher, data.columns, data.classes, type(teacher).__name__) if family else teacher
-    model = align_classes(model, data.classes)
+    if family is not None:
+        model: Model = EstimatorModel(teacher, data.columns, data.classes, type(teacher).__name__)
+    elif isinstance(teacher, ModelProtocol):
+        model = align_classes(teacher, data.classes)
+    else:
+        model = bound(teacher, columns=data.columns, classes=data.classes, trust_code=trust_code)
     origin = targets
     if origin == "auto":
         measured = saturation(model, data.train, data.validation, seed=seed)
