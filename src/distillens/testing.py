@@ -198,7 +198,7 @@ def check_objective(objective: Objective, *, outputs: int = 3, rows: int = 16, s
     """
     import torch
 
-    from distillens.transfer.objectives.base import Batch, LearnedObjective, PureObjective, Shapes, View, term_of
+    from distillens.transfer.objectives.base import Batch, LearnedObjective, Loss, PureObjective, Shapes, View, term_of
 
     _require(
         isinstance(objective, (PureObjective, LearnedObjective)),
@@ -231,8 +231,10 @@ def check_objective(objective: Objective, *, outputs: int = 3, rows: int = 16, s
     _require(teacher.grad is None, "The teacher should be detached: a gradient flowed into its answers.")
     if loss.per_example is not None:
         _require(tuple(loss.per_example.shape) == (rows,), "per_example should have one number a row.")
-        mean = float((batch.weights * loss.per_example.detach()).mean())
-        _require(abs(mean - float(loss.value.detach())) <= 1e-5 * max(1.0, abs(mean)), "A pointwise loss should be the weighted mean of its rows.")  # fmt: skip
+        value, each = float(loss.value.detach()), loss.per_example.detach()
+        means = [float(make(each, batch).value) for make in (Loss.pointwise, Loss.labelled)]
+        same = any(abs(mean - value) <= 1e-5 * max(1.0, abs(mean)) for mean in means)
+        _require(same, "A pointwise loss should be the weighted mean of its rows.")
 
 
 def check_metric(metric: Metric) -> None:

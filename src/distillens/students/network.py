@@ -127,10 +127,11 @@ class NetworkStudent:
 
         if self.objectives == "auto":
             return (KD(),) if classes else (MSE(),)
-        if not classes and any(isinstance(o, KD) for o in self.objectives):
-            raise InputError(
-                "The objective 'kd' softens class probabilities and this is a regression; use {kind: mse}."
-            )
+        task = "regression" if not classes else "binary" if len(classes) == 2 else "multiclass"
+        for objective in self.objectives:
+            if task not in getattr(objective, "tasks", (task,)):
+                other = "; use {kind: mse}" if task == "regression" else ""
+                raise InputError(f"The objective {objective.kind!r} is not for {task}{other}.")
         if any(o.student_taps or o.teacher_taps or o.needs_gradient for o in self.objectives):
             raise InputError("Objectives on layers or input gradients are not available for tables yet; use kd or mse.")
         return self.objectives

@@ -46,6 +46,13 @@ class Batch:
     rows: Tensor | None = None
     draw: Generator | None = None
 
+    def classes(self) -> Tensor:
+        """(B,) int64 class indices, 0 where the label is unknown: a NaN would come back as a NaN gradient.
+
+        What is computed from that 0 is left out by `Loss.labelled`.
+        """
+        return self.labels.nan_to_num(0.0).long()
+
 
 @dataclass(frozen=True, eq=False)
 class Loss:
@@ -83,6 +90,9 @@ class Objective(Protocol):
 
     student_taps, teacher_taps: layers it wants to see, as many of one as of the other, or "auto".
     needs_gradient: whether it differentiates outputs or layers by the inputs: both models then run with gradients.
+
+    An objective may also have `tasks`, where it is not for all of binary, multiclass and regression, and
+    `zero_when_equal`, True where a student equal to its teacher scores 0.
     """
 
     @property
@@ -136,6 +146,12 @@ def term_of(objective: Objective, shapes: Shapes, *, seed: int = 0) -> Term:
 OBJECTIVES: dict[str, str] = {
     "kd": "distillens.transfer.objectives.kd:KD",
     "mse": "distillens.transfer.objectives.mse:MSE",
+    "dkd": "distillens.transfer.objectives.dkd:DKD",
+    "nkd": "distillens.transfer.objectives.nkd:NKD",
+    "dist": "distillens.transfer.objectives.dist:DIST",
+    "mlkd": "distillens.transfer.objectives.mlkd:MLKD",
+    "jsd": "distillens.transfer.objectives.jsd:JSD",
+    "reverse_kl": "distillens.transfer.objectives.reverse_kl:ReverseKL",
 }
 
 
@@ -161,6 +177,12 @@ def as_objective(entry: Objective | Mapping[str, Any]) -> Objective:
             raise InputError(f"The objective {kind!r} has no option {name!r}.{did_you_mean(name, known)}")
     built: Objective = cls(**options)
     return built
+
+
+def need_classes(kind: str, outputs: Tensor) -> None:
+    """InputError when (B, K) outputs are one value a row: a regression."""
+    if outputs.shape[1] < 2:
+        raise InputError(f"The objective {kind!r} is for classes; for regression use {{kind: mse}}.")
 
 
 def check_number(value: object, *, name: str, above: float | None = None, at_least: float | None = None) -> float:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
-from distillens.transfer.objectives.base import Loss, check_number
+from distillens.transfer.objectives.base import Loss, check_number, need_classes
+from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +34,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
     import torch
 
     check_number(temperature, name="temperature", above=0)
-    dtype = torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
-    log_student = torch.log_softmax(student_logits.to(dtype) / temperature, dim=1)
-    log_teacher = torch.log_softmax(teacher_logits.detach().to(dtype) / temperature, dim=1)
+    z_s, z_t = wide(student_logits, teacher_logits)
+    log_student, log_teacher = torch.log_softmax(z_s / temperature, dim=1), torch.log_softmax(z_t / temperature, dim=1)
     return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
 
 
@@ -60,20 +61,22 @@ class KD:
     student_taps: ClassVar[tuple[Tap, ...]] = ()
     teacher_taps: ClassVar[tuple[Tap, ...]] = ()
     needs_gradient: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
+    zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["kd"] = "kd"
     weight: float = 1.0
+    warmup: float = 0.0
     temperature: float = 4.0
+    final_temperature: float | None = None
     standardize: bool = False
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
-        check_number(self.temperature, name="temperature", above=0)
+        check_schedule(self)
 
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss:
         z_s, z_t = student.outputs, teacher.outputs
-        if z_s.shape[1] < 2:
-            raise InputError("The objective 'kd' is for classes; for regression use {kind: mse}.")
+        need_classes(self.kind, z_s)
         if self.standardize:
             if z_s.shape[1] == 2:
                 raise InputError("kd with standardize: true needs at least three classes; leave it out for two.")

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from distillens.transfer.objectives.base import Loss, check_number
+from distillens.transfer.objectives.base import Loss
+from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +22,8 @@ if TYPE_CHECKING:
 
 def mse_loss(student_outputs: Tensor, teacher_outputs: Tensor) -> Tensor:
     """(B,) Σ_c (s_c − t_c)² of (B, K) outputs, in float32 or wider; the teacher is detached."""
-    import torch
-
-    dtype = torch.promote_types(torch.promote_types(student_outputs.dtype, teacher_outputs.dtype), torch.float32)
-    return (student_outputs.to(dtype) - teacher_outputs.detach().to(dtype)).square().sum(dim=1)
+    s, t = wide(student_outputs, teacher_outputs)
+    return (s - t).square().sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class MSE:
     student_taps: ClassVar[tuple[Tap, ...]] = ()
     teacher_taps: ClassVar[tuple[Tap, ...]] = ()
     needs_gradient: ClassVar[bool] = False
+    zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["mse"] = "mse"
     weight: float = 1.0
+    warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
 
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss:
         s, t = student.outputs, teacher.outputs
