@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from distillens.report import facts, headline, tables, views
 from distillens.report.figures import reliability
+from distillens.report.frontier import frontier_css
 from distillens.report.monotone import monotone
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
@@ -49,7 +50,7 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
     rows = views.row_views(w, audit) if audit and audit.get("reasons") else []
     context: dict[str, Any] = {
         "p": passport, "w": w, "audit": audit, "chosen": chosen, "student": student,
-        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")) + frontier_css(),
         "js": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
         "subtitle": _subtitle(w, passport, student), "badge_line": _badge_line(w, passport),
         "sentences": lambda: headline.sentences(audit, w),
