@@ -13,9 +13,9 @@ import rich.console
 
 from distillens.cli.app import main
 from distillens.cli.listing import SETS, describe, list_of
-from distillens.cli.terminal import Lines, cost_words, label_of, time_left
+from distillens.cli.terminal import Lines, cost_words, label_of
 from distillens.plain import clean, duration, interval
-from distillens.progress import listening, task
+from distillens.progress import listening, task, time_left
 from distillens.recipe import Recipe
 from distillens.recipe.check import check
 from distillens.recipe.text import parse_yaml

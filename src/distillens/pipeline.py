@@ -84,6 +84,7 @@ def run(
             audit(flow, name)
             export(flow, name)
         report(flow)
+        flow.run.drop_partial()
     flow.observer.finished(flow.run)
     return flow.run
 
@@ -318,8 +319,12 @@ def explain(flow: Flow) -> None:
 
 
 def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, explainer: Any) -> None:
+    stage = f"explain/{group}.{method}"
+
     def work(folder: Path) -> str:
         import numpy as np
+
+        from distillens.explainers.blocks import explain_rows
 
         rows, target = flow.explained(explainer)
         errors: list[float] = []
@@ -327,7 +332,10 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
             for repeat in (False, True) if model == group else (False,):
                 background = flow.background(explainer, repeat=repeat)
                 seed = flow.seed("explain", method, "repeat" if repeat else "")
-                explanation = explainer(flow.models[model], rows, target=target, background=background, seed=seed)
+                explanation = explain_rows(
+                    explainer, flow.models[model], rows, target=target, background=background, seed=seed,
+                    keep=flow.run.partial(stage), label=f"{model} again" if repeat else model,
+                )  # fmt: skip
                 explanation.save(folder / "explanations" / f"{model}{'.repeat' if repeat else ''}.{method}.safetensors")
                 errors += [] if explanation.stderr is None else [float(np.nanmedian(explanation.stderr))]
         precision = f"median standard error {np.median(errors):.2g}" if errors else "exact"
@@ -335,14 +343,7 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
 
     owner = ("controls/twin",) if group == "teacher" else (f"students/{group}", f"controls/{group}")
     reads = tuple(stage for stage in ("data", "teacher", *owner) if stage in flow.run.results)
-    flow.stage(
-        f"explain/{group}.{method}",
-        work,
-        part=flow.parts["explain"],
-        reads=reads,
-        code=EXPLAINING,
-        given=flow.given_text(),
-    )
+    flow.stage(stage, work, part=flow.parts["explain"], reads=reads, code=EXPLAINING, given=flow.given_text())
 
 
 def audit(flow: Flow, name: str) -> None:
@@ -401,6 +402,7 @@ def _audited(flow: Flow, name: str, student: Model, explanations: Any) -> Audit:
 
 def export(flow: Flow, name: str) -> None:
     """Write the student as a file that needs nothing of ours, run it, and audit it as one more student."""
+    from distillens.explainers.blocks import explain_rows
     from distillens.exporters.base import EXPORTERS
     from distillens.exporters.footprint import footprint
     from distillens.exporters.parity import parity
@@ -421,8 +423,10 @@ def export(flow: Flow, name: str) -> None:
         for method, explainer in asking.items():
             rows, target = flow.explained(explainer)
             seed = flow.seed("explain", method, "")
-            own = explainer(exported, rows, target=target, background=flow.background(explainer), seed=seed)
-            explanations[method]["student"] = own
+            explanations[method]["student"] = explain_rows(
+                explainer, exported, rows, target=target, background=flow.background(explainer), seed=seed,
+                keep=flow.run.partial(f"export/{name}"), label=exported.label,
+            )  # fmt: skip
         audited = _audited(flow, name, exported, explanations)
         test = flow.dataset.test.inputs
         record = result.to_json() | {

@@ -1,6 +1,7 @@
 """`Run`: a directory that stages write and the passport reads. Every write is atomic, every stage can be resumed.
 
-A stage writes into `RUN/.work`, its files are synced and moved to their places, and only then `stages/NAME.json`
+A stage writes into `RUN/.work`, which starts empty; what a long stage has finished of its work lies in `RUN/.partial/STAGE`, is there
+again after a kill, and is removed when the stage is done. A stage's files are synced and moved to their places, and only then `stages/NAME.json`
 appears. A stage is reused when its key (its part of the recipe, the keys of the stages it reads, the code it runs, and
 what was handed in from Python) is the same and every file it wrote still has the bytes it was written with.
 """
@@ -122,6 +123,17 @@ class Run:
         finally:
             handle.close()
 
+    def partial(self, stage: str) -> Path:
+        """Where a stage keeps the parts of its work that are done; the folder need not exist."""
+        return self.directory / ".partial" / stage.replace("/", ".")
+
+    def drop_partial(self, stage: str | None = None) -> None:
+        """Remove the kept parts of a stage, or of all stages."""
+        home = self.directory / ".partial"
+        shutil.rmtree(home if stage is None else self.partial(stage), ignore_errors=True)
+        with contextlib.suppress(OSError):  # others keep parts there, or it was never made
+            home.rmdir()
+
     def stage(
         self,
         name: str,
@@ -149,6 +161,7 @@ class Run:
             if record is not None and not reason:
                 result = StageResult(name, key, record["summary"], float(record["seconds"]), reused=True)
                 self.results[name] = result
+                self.drop_partial(name)
                 return result
             record_path.unlink()
         folder = self.directory / ".work" / name.replace("/", ".")
@@ -172,6 +185,7 @@ class Run:
             "stage": name, "key": key, "ingredients": _hashed(ingredients), "inputs": inputs, "outputs": outputs,
             "seconds": round(seconds, 3), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "summary": summary,
         })  # fmt: skip
+        self.drop_partial(name)
         result = StageResult(name, key, summary, seconds, reused=False, reason=reason)
         self.results[name] = result
         return result
@@ -227,11 +241,11 @@ def _hashed(ingredients: Mapping[str, Any]) -> dict[str, str]:
 def contents(directory: Path) -> set[str]:
     """Names of what a run's folder holds that must not be lost: nothing while no stage is finished.
 
-    What a process leaves that was stopped before its first stage (lock, half-written files, manifest and recipe) does not count.
+    What a process leaves that was stopped before its first stage (lock, half-written files, blocks of an explanation, manifest and recipe) does not count.
     """
     if not directory.is_dir():
         return set()
-    names = {entry.name for entry in directory.iterdir()} - {"lock", ".work"}
+    names = {entry.name for entry in directory.iterdir()} - {"lock", ".work", ".partial"}
     names = {name for name in names if not (name.startswith(".") and name.endswith(".part"))}
     return set() if "manifest.json" in names and names <= {"manifest.json", "recipe.yaml"} else names
 

@@ -435,3 +435,77 @@ def test_help_of_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> N
     for command in ("audit", "explain", "export", "compare"):
         assert main([command, "--help"]) == 0
         assert "Usage: distillens" in capsys.readouterr().out
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[int]:
+    """Ctrl-C when so many more blocks of rows are written; returns the list of the block sizes explained from here on."""
+    from distillens.explainers import blocks as of_rows
+    from distillens.explainers.shapley import ExactShapley
+
+    explained: list[int] = []
+    write, call = of_rows.write_record, ExactShapley.__call__
+
+    def written(*given: Any) -> str:
+        nonlocal blocks
+        blocks -= 1
+        if blocks < 0:
+            raise KeyboardInterrupt
+        return write(*given)
+
+    def counted(self: ExactShapley, model: Any, inputs: Any, **more: Any) -> Any:
+        explained.append(len(inputs))
+        return call(self, model, inputs, **more)
+
+    monkeypatch.setattr(of_rows, "MOST_ROWS", 2)
+    monkeypatch.setattr(of_rows, "write_record", written)
+    monkeypatch.setattr(ExactShapley, "__call__", counted)
+    return explained
+
+
+def test_an_interrupted_explanation_goes_on_where_it_stopped(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain", "--model", str(elsewhere / "line.onnx"), "--data", str(elsewhere / "test.csv"), "--target", "outcome",
+               "--ignore", "region", "--ignore", "colour", "--rows", "0-9", "--background-rows", "6"]  # fmt: skip
+    whole, out = tmp_path / "whole.csv", tmp_path / "reasons.csv"
+    with monkeypatch.context() as patched:
+        patched.setattr("distillens.explainers.blocks.MOST_ROWS", 2)
+        assert main([*command, "--out", str(whole)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["whole.csv"]  # nothing is left beside it
+    with monkeypatch.context() as patched:
+        explained = interrupt_after(patched, 3)
+        assert main([*command, "--out", str(out)]) == 130
+        assert explained == [2, 2, 2, 2]
+    assert "finished rows are kept. To go on: distillens explain --model" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".reasons.csv.partial", "whole.csv"]
+    with monkeypatch.context() as patched:
+        explained = interrupt_after(patched, 99)
+        assert main([*command, "--out", str(out)]) == 0
+        assert explained == [2, 2]
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["reasons.csv", "whole.csv"]
+
+
+def test_an_interrupted_audit_goes_on_where_it_stopped(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def once(blocks: int) -> tuple[int, list[int]]:
+        with monkeypatch.context() as patched:
+            explained = interrupt_after(patched, blocks)
+            more = ["--ignore", "region", "--ignore", "colour", "--explain", "exact_shapley"]
+            code = audited(elsewhere, "line.onnx", "line.onnx", out, *more)
+        return code, explained
+
+    code, explained = once(5)
+    assert code == 130
+    assert len(explained) == 6
+    assert [p.name for p in out.iterdir()] == [".partial"]
+    capsys.readouterr()
+    code, explained = once(99)
+    assert code in (0, 1, 4), capsys.readouterr().err
+    assert (
+        len(explained) == 2 * 3 - 5
+    )  # twice three blocks; the student is the same file, so its blocks are the teacher's
+    assert not (out / ".partial").exists()

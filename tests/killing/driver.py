@@ -19,6 +19,7 @@ from typing import Any
 
 import distillens.audit.audit
 import distillens.data.load
+import distillens.explainers.blocks
 import distillens.exporters.onnx
 import distillens.models.onnx
 import distillens.pipeline
@@ -28,6 +29,7 @@ import distillens.students.linear
 import distillens.students.tree
 
 RENAME, SYNC = os.replace, os.fsync
+distillens.explainers.blocks.FORWARDS = 2000  # the few rows explained here make two blocks
 
 
 def child(recipe: str, out: Path, kill_at: int | None, *, resume: bool) -> int:
@@ -93,6 +95,7 @@ def main() -> None:
         assert child(recipe, out, None, resume=True) == 0, f"moment {moment}: the resumed run failed"
         different = differences(evidence(whole), evidence(out))
         assert not different, f"moment {moment}: the passport differs after resuming: {different[:8]}"
+        assert not (out / ".partial").exists(), f"moment {moment}: blocks of finished stages are left"
         shutil.rmtree(out)
         print(f"moment {moment}: same passport", flush=True)
 

@@ -73,7 +73,7 @@ def audit(
             teacher_classes=_names(teacher_classes, "--teacher-classes"),
             student_classes=_names(student_classes, "--student-classes"), adverse=adverse, threshold=threshold,
             gates=_gates(gates), method=explain, explained=explain_rows, background_rows=background_rows, budget=budget,
-            seed=seed, trust_code=trust_code,
+            seed=seed, keep=None if out is None else Run(out).partial("explain"), trust_code=trust_code,
         )  # fmt: skip
     result = done.audit
     if out is not None:
@@ -112,9 +112,10 @@ def explain(
 ) -> int:  # fmt: skip
     """Explain single rows: the main reasons, with signs and standard errors."""
     del debug  # looked at by `main`
-    from distillens.verbs.explain import explain_file, explain_run, parse_rows
+    from distillens.verbs.explain import explain_file, explain_run, kept_beside, parse_rows
 
     picked = parse_rows(rows)
+    keep = None if out is None else kept_beside(out)
     if (run is None) == (model is None):
         raise InputError("Give either the folder of a run, or --model FILE with --data FILE.")
     with _shown(silent=quiet or as_json):
@@ -122,7 +123,9 @@ def explain(
             given = {"--data": data, "--target": target, "--ignore": ignore, "--classes": classes, "--threshold": threshold,
                      "--budget": budget, "--background": background}  # fmt: skip
             _refuse(given, "goes with --model; a run has its own data, background and budget")
-            done = explain_run(run, rows=picked, model=student, method=method, target=adverse, trust_code=trust_code)
+            done = explain_run(
+                run, rows=picked, model=student, method=method, target=adverse, keep=keep, trust_code=trust_code
+            )
         else:
             _refuse({"--student": student}, "goes with the folder of a run")
             if model is None or data is None:
@@ -130,7 +133,7 @@ def explain(
             done = explain_file(
                 model, data, rows=picked, target=target, ignore=ignore or (), classes=_names(classes, "--classes"),
                 adverse=adverse, threshold=threshold, background=background, background_rows=background_rows,
-                method=method or "auto", budget=budget, seed=seed, trust_code=trust_code,
+                method=method or "auto", budget=budget, seed=seed, keep=keep, trust_code=trust_code,
             )  # fmt: skip
     if out is not None:
         done.write_csv(out)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from distillens.plain import clean, duration, interval, number
+from distillens.progress import time_left
 from distillens.store import read_json
 
 if TYPE_CHECKING:
@@ -141,15 +142,6 @@ class Lines:
         table.add_column(no_wrap=True, style="dim")
         table.add_row(Text(label), Text(clean(text)), Text(end))
         out.print(Padding(table, (0, 0, 0, 2), expand=False))
-
-
-def time_left(total: float | None, done: float, at: float, elapsed: float, unit: str) -> str:
-    """`3/16 settings · 12 s left`: from the pace up to the last step, reached `at` seconds; before it, the time it took so far."""
-    if total is None:
-        return f"{duration(elapsed)} so far"
-    far = f"{done:,.0f}/{total:,.0f} {unit}".rstrip()
-    left = at / done * total - elapsed if done else 0.0
-    return f"{far} · {duration(left)} left" if left > 0 else f"{far} · {duration(elapsed)} so far"
 
 
 def cost_words(seconds: float, controls: float, fits: int) -> str:

@@ -134,6 +134,31 @@ class Explanation:
         chosen: dict[str, Any] = {name: None if a is None else a[index] for name, a in per_row.items()}
         return replace(self, **chosen)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Explanation]) -> Explanation:
+        """One explanation of all rows of several that differ in nothing but their rows. InputError otherwise."""
+        if not parts:
+            raise InputError("There is no explanation to put together.")
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        for part in parts:
+            for name in (f.name for f in fields(cls) if f.name not in _ARRAYS):
+                if getattr(part, name) != getattr(first, name):
+                    raise InputError(
+                        f"Explanations with different {name} ({getattr(first, name)!r} and {getattr(part, name)!r}) are not parts of one."
+                    )
+            if (part.stderr is None) != (first.stderr is None) or not np.array_equal(
+                part.background_ids, first.background_ids
+            ):
+                raise InputError("Explanations with other standard errors or another background are not parts of one.")
+        whole: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in _ARRAYS
+            if name != "background_ids" and getattr(first, name) is not None
+        }
+        return replace(first, **whole)
+
     def global_importance(self) -> Floats:
         """(units,) mean |φ| over the rows."""
         return np.asarray(np.abs(self.values).mean(axis=0), dtype=np.float64)
@@ -275,7 +300,11 @@ class Explainer(Protocol):
     def __call__(
         self, model: Model, inputs: Table, *, target: Ints, background: Table | None, seed: int
     ) -> Explanation:
-        """Explain n rows for the class index `target` (n,) of each. background: rows that stand for 'unknown', where a method needs them."""
+        """Explain n rows for the class index `target` (n,) of each. background: rows that stand for 'unknown', where a method needs them.
+
+        What is drawn depends on the seed (and, if need be, on the row), never on the rows explained beside a row: many rows are
+        explained in blocks.
+        """
         ...
 
 

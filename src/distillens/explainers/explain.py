@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distillens.errors import InputError, did_you_mean
 from distillens.explainers.base import EXPLAINERS, Explainer, Explanation
+from distillens.explainers.blocks import explain_rows
 from distillens.explainers.coalitions import fits
 from distillens.named import resolve
 
@@ -30,6 +32,7 @@ def explain(
     budget: int | None = None,
     seed: int = 0,
     scale: Scale | None = None,
+    keep: Path | None = None,
 ) -> Explanation:
     """Attributions of every row of `inputs`.
 
@@ -38,11 +41,13 @@ def explain(
     target: a class index, one per row, a class name, or "predicted" (each row's top class). Default: class 1 of two, the
     predicted class of several; regression has none. background: rows that stand for "unknown", needed by Shapley methods.
     budget: coalitions per row. scale: log_odds (for regression: the value) unless given; a glass-box model's own for `intrinsic`.
+    keep: a folder where finished blocks of rows are kept, and found again when the same call is made after an interruption; remove it
+    when the explanation is safe. Models without a fingerprint keep none (see explainers/blocks.py).
     Raises InputError (with "did you mean"), ModelError. Warns BudgetWarning when the budget is small.
     """
     explainer = _explainer(method, len(inputs.columns), budget, scale)
     targets = resolve_target(model, inputs, target)
-    return explainer(model, inputs, target=targets, background=background, seed=seed)
+    return explain_rows(explainer, model, inputs, target=targets, background=background, seed=seed, keep=keep)
 
 
 def resolve_target(model: Model, inputs: Table, target: int | str | Sequence[int] | Ints | None = None) -> Ints:

@@ -89,6 +89,7 @@ def audit_files(
     background_rows: int = 100,
     budget: int | None = None,
     seed: int = 0,
+    keep: Path | None = None,
     trust_code: bool = False,
 ) -> FileAudit:
     """Compare the student in one file with the teacher in another on the rows of a table.
@@ -97,7 +98,8 @@ def audit_files(
     data: a CSV or Parquet file. named: its target and other columns; all others are features, or those that both files name.
     background: a table whose rows stand for "unknown"; without it, rows of the data themselves. method: an explainer, "auto" or
     "none"; explained: rows to explain; budget: coalitions a row. teacher_classes, student_classes: names of a model's outputs in
-    its order, where its file does not name them. The rest as for `distillens.audit.audit.audit`.
+    its order, where its file does not name them. keep: a folder for finished blocks of explanations, where the same
+    call finds them again after an interruption. The rest as for `distillens.audit.audit.audit`.
     Raises InputError (ModelError, DataError, ArtefactError, UntrustedCodeError) in one sentence for whatever cannot be used.
     """
     import numpy as np
@@ -120,7 +122,7 @@ def audit_files(
     explanations = None
     if method != "none":
         explanations = _explain(
-            models, rows, drawn, method=method, count=explained, budget=budget, adverse=adverse, seed=seed
+            models, rows, drawn, method=method, count=explained, budget=budget, adverse=adverse, seed=seed, keep=keep
         )
     result = compare(
         models["teacher"], models["student"], rows.inputs, rows.labels,
@@ -148,7 +150,7 @@ def _half(drawn: Table) -> tuple[Any, Any]:
 
 def _explain(
     models: Mapping[str, Model], rows: Rows, drawn: Table, *, method: str, count: int, budget: int | None,
-    adverse: str | None, seed: int,
+    adverse: str | None, seed: int, keep: Path | None,
 ) -> dict[str, dict[str, Explanation]]:  # fmt: skip
     """Method → role → explanation: every model on one background, teacher and student once more on another."""
     import numpy as np
@@ -166,12 +168,21 @@ def _explain(
         target = np.full(len(chosen), index, dtype=np.int64)
     first, second = (drawn.take(part) for part in _half(drawn))
     made = {
-        role: explain(model, chosen, method=method, target=target, background=first, budget=budget, seed=seed)
+        role: explain(
+            model, chosen, method=method, target=target, background=first, budget=budget, seed=seed, keep=keep
+        )
         for role, model in models.items()
     }
     for role in ("teacher", "student"):
         made[f"{role}.repeat"] = explain(
-            models[role], chosen, method=method, target=target, background=second, budget=budget, seed=seed + 1
+            models[role],
+            chosen,
+            method=method,
+            target=target,
+            background=second,
+            budget=budget,
+            seed=seed + 1,
+            keep=keep,
         )
     return {made["teacher"].method: made}
 
@@ -332,6 +343,7 @@ def write_audit(done: FileAudit, out: Path, *, name: str, command: Mapping[str, 
 
         run.stage("audit/student", work, part=dict(command), reads=("data", "models"))
         write_passport(run.directory, languages=("en",))
+        run.drop_partial()
 
 
 def _recipe(command: Mapping[str, Any]) -> str:

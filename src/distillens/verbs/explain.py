@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,15 @@ class Explained:
         names = ("row_id", "feature", "value", "attribution", "stderr", "target", "base", "output")
         with atomic_path(Path(path)) as part:
             pd.DataFrame(lines, columns=list(names)).to_csv(part, index=False)
+        shutil.rmtree(kept_beside(Path(path)), ignore_errors=True)
+
+
+def kept_beside(out: Path) -> Path:
+    """Where finished blocks of rows lie while `out` is in the making: beside it, as .NAME.partial; removed when `out` is written.
+
+    The same command given again takes them from there. They are found by what they hold, so another command leaves them alone.
+    """
+    return out.parent / f".{out.name}.partial"
 
 
 def parse_rows(text: str | None) -> tuple[int, ...] | None:
@@ -113,14 +123,18 @@ def explain_run(
     model: str | None = None,
     method: str | None = None,
     target: str | None = None,
+    keep: Path | None = None,
     trust_code: bool = False,
 ) -> Explained:
     """Explain rows of a run, with the run's own background, budget and seed: stored rows get the stored numbers again.
 
     rows: row ids of any split; None: the first five of the test split. model: a student or "teacher"; None: the chosen student.
-    method: an explainer of the recipe; None: its first. target: a class; None: the run's own.
+    method: an explainer of the recipe; None: its first. target: a class; None: the run's own. keep: a folder
+    for finished blocks of rows (`kept_beside`).
     Raises RunError when the folder holds no run with models, InputError for unknown rows and names.
     """
+    from distillens.explainers.blocks import explain_rows
+
     flow = open_run(directory, trust_code=trust_code)
     name = model_name(flow, model)
     if not flow.explainers:
@@ -133,9 +147,10 @@ def explain_run(
     classes = flow.dataset.classes
     index = _targets(flow.models["teacher"], picked, classes, flow.decision, target)
     background = flow.background(explainer)
-    made = explainer(
-        flow.models[name], picked, target=index, background=background, seed=flow.seed("explain", chosen, "")
-    )
+    made = explain_rows(
+        explainer, flow.models[name], picked, target=index, background=background, seed=flow.seed("explain", chosen, ""),
+        keep=keep, label=name,
+    )  # fmt: skip
     decided, shares = _decided(flow.models[name], picked, classes, flow.decision)
     text = f"{len(background):,} rows of the run's own background"
     return Explained(made, picked, name, classes, decided, shares, text)
@@ -233,13 +248,15 @@ def explain_file(
     method: str = "auto",
     budget: int | None = None,
     seed: int = 0,
+    keep: Path | None = None,
     trust_code: bool = False,
 ) -> Explained:
     """Explain rows of a table by a model made elsewhere; nothing is trained.
 
     model, data, background: as for `audit_files`. target: the column to predict, which is no feature. classes: names of the model's
     outputs in its order where its file does not name them. adverse: the class explained (default: the second of two, the model's
-    top class of several). rows: positions in the table; None: the first five.
+    top class of several). rows: positions in the table; None: the first five. keep: a folder for finished blocks of rows
+    (`kept_beside`); a function, which nobody can recognise later, keeps none.
     """
     import numpy as np
 
@@ -259,7 +276,9 @@ def explain_file(
     if adverse is not None and not read.classes:
         raise InputError("--adverse names a class, but the model is a regression; leave it out.")
     index = _targets(bound, picked, read.classes, decision, adverse if len(read.classes) > 2 else None)
-    made = explain(bound, picked, method=method, target=index, background=source.take(drawn), budget=budget, seed=seed)
+    made = explain(
+        bound, picked, method=method, target=index, background=source.take(drawn), budget=budget, seed=seed, keep=keep
+    )
     decided, shares = _decided(bound, picked, read.classes, decision)
     place = "the data themselves" if backing is None else Path(str(background)).name
     text = f"{len(drawn):,} of {len(source):,} rows of {place}"
