@@ -8,6 +8,7 @@
     │   ├── ArtefactError         a file that is corrupt, foreign or of another version
     │   ├── RunError              a run directory: locked, stale, not one, disk full
     │   ├── MissingExtraError     an optional dependency is not installed
+    │   ├── DependencyError       one is installed and cannot be loaded
     │   └── UntrustedCodeError    a recipe names code and --trust-code was not given
     ├── TransferError             exit code 1: the transfer itself failed, as a verdict can
     │   ├── NoInfluenceError      the student ignores its teacher
@@ -71,6 +72,15 @@ class MissingExtraError(InputError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed: pip install 'distillens[{extra}]'."
+        )
+
+
+class DependencyError(InputError):
+    """An optional dependency is installed, but cannot be loaded."""
+
+    def __init__(self, package: str, purpose: str, reason: str, remedy: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is installed but cannot be loaded ({reason}); {remedy}."
         )
 
 
