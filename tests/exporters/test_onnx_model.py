@@ -148,11 +148,11 @@ def test_tables_that_do_not_fit_are_refused(path: Path, table: Table) -> None:
     def renamed(j: int, column: Column) -> Table:
         return Table(table.values, (*table.columns[:j], column, *table.columns[j + 1 :]), table.row_ids)
 
-    with pytest.raises(ModelError, match=r"wants a column 'age in years'.*Did you mean 'age in year'"):
+    with pytest.raises(ModelError, match=r"wants a feature 'age in years'.*Did you mean 'age in year'"):
         exported(renamed(0, Column("age in year")))
     with pytest.raises(ModelError, match="to be numeric, but it is boolean"):
         exported(renamed(0, Column("age in years", "boolean", ("a", "b"))))
-    with pytest.raises(ModelError, match=r"knows the values \['no', 'yes'\].*writes \['nein', 'ja'\]"):
+    with pytest.raises(ModelError, match=r"knows the values \['no', 'yes'\].*write \['nein', 'ja'\]"):
         exported(renamed(3, Column(table.names[3], "boolean", ("nein", "ja"))))
     with pytest.raises(ModelError, match="write them as the model knows them"):
         exported(renamed(2, Column(table.names[2], "categorical", ("q", "r"))))

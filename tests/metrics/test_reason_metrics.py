@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,6 +83,24 @@ def test_zero_maps() -> None:
     assert np.isnan(reasons.mass_overlap(zero, other)[0])
     assert reasons.top_k_overlap(zero, other, k=2)[0] == pytest.approx(0.5)  # k / F: nothing known
     assert reasons.top_k_overlap(zero, zero, k=2)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("features", "number", "seed"), [(17, 64, 0), (17, 65, 1), (30, 256, 2), (8, 200, 3), (3, 5, 4)]
+)
+def test_random_masks_come_in_complementary_pairs(features: int, number: int, seed: int) -> None:
+    masks = behaviour.random_masks(features, number, seed=seed)
+    assert len(masks) == number
+    alone, drawn = masks[:features], masks[features:]
+    assert ((~alone).sum(axis=1) == 1).all()  # each feature removed by itself
+    there = {mask.tobytes() for mask in masks}
+    unpaired = [place for place, mask in enumerate(drawn) if (~mask).tobytes() not in there]
+    assert unpaired in ([], [len(drawn) - 1])  # the number may cut the last pair
+    partners = [(a ^ b).all() for a, b in itertools.pairwise(drawn)]
+    of_removed = (drawn.sum(axis=1) == 1).sum()  # whose complement is one of the first
+    assert (
+        sum(partners) >= (len(drawn) - of_removed - len(unpaired)) / 2
+    )  # a mask and its complement stand side by side
 
 
 def test_random_masks() -> None:

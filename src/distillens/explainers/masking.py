@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from distillens.errors import InputError, ModelError
 from distillens.explainers.units import units_of
 from distillens.models.base import SplitModel, checked_outputs, evaluate, on_scale
+from distillens.models.memory import out_of_memory
 from distillens.progress import task
 
 if TYPE_CHECKING:
@@ -360,7 +361,7 @@ class _Query:
             try:
                 pieces.append(self.ask(piece))
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(piece) == 1:
                     raise ModelError(f"The model {self.model.label!r} ran out of memory on a single row.") from error
@@ -368,16 +369,3 @@ class _Query:
                 continue
             at += len(piece)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """MemoryError, torch's OutOfMemoryError, and the plain RuntimeError torch raises on a CPU."""
-    if isinstance(error, MemoryError):
-        return True
-    torch = sys.modules.get("torch")  # no model can raise torch's error without torch having been imported
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        t in text for t in ("out of memory", "can't allocate memory", "failed to allocate memory")
-    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distillens.errors import ArtefactError, InputError, ModelError, UntrustedCodeError, did_you_mean
+from distillens.models.memory import let_memory_errors_pass
 from distillens.models.opened import ModelFile
 
 if TYPE_CHECKING:
@@ -144,36 +145,21 @@ def _open_own(file: Path) -> ModelFile:
 
 def _open_onnx(file: Path) -> ModelFile:
     """Ours when its metadata say so, otherwise that of another program."""
-    import onnx
-    import onnxruntime
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
     from distillens.models.onnx import OnnxModel
     from distillens.models.onnx_description import KEY
     from distillens.models.onnx_foreign import check_self_contained, open_foreign
+    from distillens.models.onnx_session import open_session, parse
 
     payload = file.read_bytes()
-    try:
-        proto = onnx.load_model_from_string(payload)
-    except (DecodeError, ValueError, RuntimeError) as error:
-        raise ArtefactError(f"{file} is not an ONNX file, or damaged ({error}).") from error
+    proto = parse(payload, file)
     if any(entry.key == KEY for entry in proto.metadata_props):
         model = OnnxModel.load(file)
         return ModelFile(
             "ONNX, exported by distillens", file.name, tuple(c.name for c in model.columns), len(model.columns),
             model.columns, model.classes, len(model.classes) or 1, lambda *_: model,
         )  # fmt: skip
-    if not proto.graph.node:
-        raise ArtefactError(f"{file} is not an ONNX file, or damaged: it holds no graph.")
     check_self_contained(proto, file)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised; nothing needs to be printed as well
-    try:
-        session = onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no other base
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ArtefactError(f"{file} cannot be run by onnxruntime {onnxruntime.__version__}: {said}") from error
-    return open_foreign(proto, session, file)
+    return open_foreign(proto, open_session(payload, file), file)
 
 
 def _open_code(written: str, *, trust_code: bool) -> ModelFile:
@@ -243,6 +229,7 @@ def _function(function: Any, classes: tuple[str, ...], label: str) -> Model:
         try:
             answers = np.asarray(function(frame_of(inputs)), dtype=np.float64)
         except Exception as error:  # the user's own code may raise anything; its traceback stays attached
+            let_memory_errors_pass(error)
             raise ModelError(f"{label} raised {type(error).__name__}: {error}") from error
         if len(classes) == 2 and answers.shape in ((len(inputs),), (len(inputs), 1)):
             answers = np.column_stack([1 - answers.reshape(-1), answers.reshape(-1)])

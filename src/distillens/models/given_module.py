@@ -15,6 +15,7 @@ import numpy as np
 
 from distillens.errors import ModelError
 from distillens.models.callable import CallableModel
+from distillens.models.memory import let_memory_errors_pass
 from distillens.models.opened import numbers, places_of, require_numbers
 from distillens.store import content_hash
 
@@ -43,6 +44,7 @@ def given_module(module: Any, columns: tuple[Column, ...], classes: tuple[str, .
         try:
             rows = np.asarray(preprocess(frame_of(inputs)), dtype=np.float64)
         except Exception as error:  # the user's own code may raise anything; its traceback stays attached
+            let_memory_errors_pass(error)
             raise ModelError(f"The preprocess of {label} raised {type(error).__name__}: {error}") from error
         if rows.ndim != 2 or len(rows) != len(inputs):
             raise ModelError(
@@ -62,6 +64,7 @@ def given_module(module: Any, columns: tuple[Column, ...], classes: tuple[str, .
                 parts = [module(part if first is None else part.to(first.device)) for part in torch.split(rows, BATCH)]
                 answers: Floats = torch.cat(parts).double().cpu().numpy()
         except (RuntimeError, TypeError, AttributeError) as error:
+            let_memory_errors_pass(error)
             raise ModelError(f"The torch module {label} could not be asked about these rows: {error}") from error
         if len(classes) == 2 and answers.size == len(inputs):
             score = answers.reshape(-1)

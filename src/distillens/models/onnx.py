@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillens.data.base import UNSEEN, Column, Table
-from distillens.errors import ArtefactError, ModelError, did_you_mean
+from distillens.errors import ArtefactError, ModelError
 from distillens.models.base import Output
 from distillens.models.encoding import as_float32
 from distillens.models.onnx_description import KEY, Description, RawInput
+from distillens.models.onnx_session import ask, open_session, parse
+from distillens.models.recoded import match_column, recode
 
 if TYPE_CHECKING:
     from distillens.data.base import Floats, Ints
@@ -69,10 +71,10 @@ class OnnxModel:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}.") from error
         proto = _parse(payload, path)
         description = _described(proto, path)
-        whole = _session(payload, path, threads)
+        whole = open_session(payload, path, threads=threads)
         _check_interface(whole, description, path)
         _check_lookups(proto, description, path)
-        short = _session(_cut_down(proto, description), path, threads)
+        short = open_session(_cut_down(proto, description), path, threads=threads)
         return cls(
             path,
             label or description.label,
@@ -136,9 +138,12 @@ class OnnxModel:
         return {"size_bytes": self.size_bytes}
 
     def run_feeds(self, feeds: dict[str, NDArray[Any]], outputs: list[str] | None = None) -> list[NDArray[Any]]:
-        """One call of onnxruntime with what `feeds` returned; all outputs (of the whole file: all it has), or those named."""
+        """One call of onnxruntime with what `feeds` returned; all outputs (of the whole file: all it has), or those named.
+
+        MemoryError when an allocation failed.
+        """
         session = self._whole if self.whole_file else self._short
-        answers: list[NDArray[Any]] = session.run(outputs, feeds)
+        answers: list[NDArray[Any]] = ask(session, outputs, feeds)
         return answers
 
     def _run(self, inputs: Table, output: str) -> NDArray[Any]:
@@ -149,43 +154,15 @@ class OnnxModel:
 
     def _codes(self, inputs: Table, one: RawInput) -> Floats:
         """(n,) the rows' values of one column, as codes of this file's categories."""
-        names = inputs.names
-        if one.column.name not in names:
-            raise ModelError(
-                f"The exported model {self.label!r} wants a column {one.column.name!r}, which the table does not have.{did_you_mean(one.column.name, names)}"
-            )
-        place = names.index(one.column.name)
-        column, values = inputs.columns[place], inputs.values[:, place]
-        if column == one.column:
-            return values
-        if column.kind != one.column.kind:
-            raise ModelError(
-                f"The exported model {self.label!r} wants the column {column.name!r} to be {one.column.kind}, but it is {column.kind} in the table."
-            )
-        # the same feature with other categories or in another order: by their texts; the last two entries are unseen and missing
-        known = {text: float(code) for code, text in enumerate(one.column.categories)}
-        strangers = [text for text in column.categories if text not in known]
-        if strangers and (column.kind == "boolean" or len(strangers) == len(column.categories)):
-            raise ModelError(
-                f"The exported model {self.label!r} knows the values {list(known)[:5]} of the column {column.name!r}, but the table "
-                f"writes {strangers[:5]}; write them as the model knows them."
-            )
-        codes = np.array([*(known.get(text, UNSEEN) for text in column.categories), UNSEEN, np.nan])
-        count = len(column.categories)
-        at = np.where(np.isnan(values), count + 1, np.where((values < 0) | (values >= count), count, values))
-        return np.asarray(codes[at.astype(np.int64)], dtype=np.float64)
+        place, codes = match_column(one.column, inputs.columns, label=self.label)
+        values = inputs.values[:, place]
+        return values if codes is None else recode(values, codes)
 
 
 def _parse(payload: bytes, path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        proto = onnx.load_model_from_string(payload)
-    except (DecodeError, ValueError, RuntimeError) as error:
-        raise ArtefactError(f"{path} is not an ONNX file, or damaged ({error}).") from error
-    if not proto.graph.node:
-        raise ArtefactError(f"{path} is not an ONNX file, or damaged: it holds no graph.")
+    proto = parse(payload, path)
     attributes = [a for node in proto.graph.node for a in node.attribute]
     tensors = [*proto.graph.initializer, *(a.t for a in attributes)]
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in tensors):
@@ -210,26 +187,6 @@ def _described(proto: Any, path: Path) -> Description:
     except json.JSONDecodeError as error:
         raise ArtefactError(f"{path} holds a damaged description ({error}); export the model again.") from error
     return Description.from_json(record, source=str(path))
-
-
-def _session(payload: bytes, path: Path, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised; nothing needs to be printed as well
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no other base
-        raise ArtefactError(
-            f"{path} cannot be run by onnxruntime {onnxruntime.__version__}: {_first_line(error)}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _check_interface(session: Any, description: Description, path: Path) -> None:
@@ -267,7 +224,7 @@ def _check_lookups(proto: Any, description: Description, path: Path) -> None:
     inputs = [helper.make_tensor_value_info(name, TensorProto.STRING, ["rows", 1]) for name in texts]
     outputs = [helper.make_tensor_value_info(lookups[name].output[0], TensorProto.FLOAT, ["rows", 1]) for name in texts]
     alone.graph.CopyFrom(helper.make_graph(list(lookups.values()), "look-ups", inputs, outputs))
-    session = _session(alone.SerializeToString(), path, threads=1)
+    session = open_session(alone.SerializeToString(), path, threads=1)
     rows = 2 + max(len(one.column.categories) for one in texts.values())
     feeds = {}
     for name, one in texts.items():

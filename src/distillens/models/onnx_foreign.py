@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillens.errors import ArtefactError, ModelError
+from distillens.models.onnx_session import ask, first_line
 from distillens.models.opened import ModelFile, listed, places_of, shortened
 from distillens.store import file_hash
 
@@ -95,10 +96,11 @@ class ForeignOnnxModel:
 
     def _answers(self, inputs: Table) -> Floats:
         try:
-            found = self.session.run([self.answer.name], self._feeds(inputs))[0]
+            found = ask(self.session, [self.answer.name], self._feeds(inputs))[0]
+        except MemoryError:  # whoever asked can ask about fewer rows
+            raise
         except Exception as error:  # onnxruntime's exceptions share no other base
-            said = str(error).strip().splitlines()
-            raise ModelError(f"{self.label} could not be asked about these rows: {(said or ['?'])[0][:200]}") from error
+            raise ModelError(f"{self.label} could not be asked about these rows: {first_line(error)}") from error
         if self.answer.form == "maps":
             return np.array([[row[key] for key in self.keys] for row in found], dtype=np.float64)
         return self._matrix(np.asarray(found, dtype=np.float64), len(inputs))

@@ -1,7 +1,8 @@
-"""A model that has columns of its own, asked about a table whose categories are others or in another order."""
+"""A model that has columns of its own, asked about a table whose categories are others or in another order: by names and texts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -29,8 +30,7 @@ class RecodedModel:
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
-        self._places  # noqa: B018 (raises when the columns do not fit)
-        self._codes  # noqa: B018
+        self._matched  # noqa: B018 (raises when the columns do not fit)
 
     @property
     def label(self) -> str:
@@ -49,42 +49,50 @@ class RecodedModel:
         return self.model.fingerprint
 
     @cached_property
-    def _places(self) -> list[int]:
-        names = [column.name for column in self.columns]
-        for column in self.own:
-            if column.name not in names:
-                raise ModelError(
-                    f"The model {self.label!r} wants a feature {column.name!r} that the data do not have.{did_you_mean(column.name, names)}"
-                )
-        return [names.index(column.name) for column in self.own]
-
-    @cached_property
-    def _codes(self) -> list[Floats | None]:
-        """For each own column the own code of every code of the table, then of unseen and missing; None: the same."""
-        maps: list[Floats | None] = []
-        for own, place in zip(self.own, self._places, strict=True):
-            column = self.columns[place]
-            if column.kind != own.kind:
-                raise ModelError(
-                    f"The model {self.label!r} wants the column {own.name!r} to be {own.kind}, but it is {column.kind} in the data."
-                )
-            if column.categories == own.categories:
-                maps.append(None)
-                continue
-            known = {text: float(code) for code, text in enumerate(own.categories)}
-            if not any(text in known for text in column.categories):
-                raise ModelError(
-                    f"The model {self.label!r} knows the values {list(known)[:5]} of the column {own.name!r}, but the data write "
-                    f"{list(column.categories)[:5]}; write them as the model knows them."
-                )
-            maps.append(np.array([*(known.get(text, UNSEEN) for text in column.categories), UNSEEN, np.nan]))
-        return maps
+    def _matched(self) -> tuple[tuple[int, Floats | None], ...]:
+        """For each own column its place in the table, and the own code of every code there."""
+        return tuple(match_column(column, self.columns, label=self.label) for column in self.own)
 
     def __call__(self, inputs: Table) -> Floats:
-        values = inputs.values[:, self._places]
-        for j, codes in enumerate(self._codes):
+        values = inputs.values[:, [place for place, _ in self._matched]]
+        for j, (_, codes) in enumerate(self._matched):
             if codes is not None:
-                count, column = len(codes) - 2, values[:, j]
-                at = np.where(np.isnan(column), count + 1, np.where((column < 0) | (column >= count), count, column))
-                values[:, j] = codes[at.astype(np.int64)]
+                values[:, j] = recode(values[:, j], codes)
         return evaluate(self.model, Table(values, self.own, inputs.row_ids))
+
+
+def match_column(own: Column, columns: Sequence[Column], *, label: str) -> tuple[int, Floats | None]:
+    """Where a model's own column stands among a table's, by name, and its own code for every code there, by text.
+
+    The codes are those of the table's categories in their order, then of unseen and of missing; None: they are the same. A category
+    that the model never saw is unseen to it. ModelError, which names the model by `label`, when the column is missing or of
+    another kind, when none of its texts is known, and when a boolean's two values are not written alike.
+    """
+    names = [column.name for column in columns]
+    if own.name not in names:
+        raise ModelError(
+            f"The model {label!r} wants a feature {own.name!r} that the data do not have.{did_you_mean(own.name, names)}"
+        )
+    place = names.index(own.name)
+    column = columns[place]
+    if column.kind != own.kind:
+        raise ModelError(
+            f"The model {label!r} wants the column {own.name!r} to be {own.kind}, but it is {column.kind} in the data."
+        )
+    if column.categories == own.categories:
+        return place, None
+    known = {text: float(code) for code, text in enumerate(own.categories)}
+    strangers = [text for text in column.categories if text not in known]
+    if strangers and (own.kind == "boolean" or len(strangers) == len(column.categories)):
+        raise ModelError(
+            f"The model {label!r} knows the values {list(known)[:5]} of the column {own.name!r}, but the data write "
+            f"{strangers[:5]}; write them as the model knows them."
+        )
+    return place, np.array([*(known.get(text, UNSEEN) for text in column.categories), UNSEEN, np.nan])
+
+
+def recode(values: Floats, codes: Floats) -> Floats:
+    """(n,) a column's values with the codes of `match_column` in place of the table's."""
+    count = len(codes) - 2
+    at = np.where(np.isnan(values), count + 1, np.where((values < 0) | (values >= count), count, values))
+    return np.asarray(codes[at.astype(np.int64)], dtype=np.float64)
