@@ -3,6 +3,8 @@
 Pure functions take and return torch tensors; the dataclasses of the same methods are recipe entries.
 """
 
+from distillens.objectives import kd_loss
+from distillens.transfer.objectives.attention_transfer import AttentionTransfer, attention_transfer_loss
 from distillens.transfer.objectives.base import (
     OBJECTIVES,
     Batch,
@@ -13,42 +15,63 @@ from distillens.transfer.objectives.base import (
     Shapes,
     View,
 )
+from distillens.transfer.objectives.cat_kd import CATKD, cat_kd_loss, class_activation_maps
 from distillens.transfer.objectives.dist import DIST, dist_loss
 from distillens.transfer.objectives.dkd import DKD, dkd_loss
+from distillens.transfer.objectives.fitnet import FitNet, fitnet_loss
 from distillens.transfer.objectives.jsd import JSD, jsd_loss
 from distillens.transfer.objectives.kd import KD, kd_loss, standardize_logits
+from distillens.transfer.objectives.mgd import MGD, mgd_loss
 from distillens.transfer.objectives.mlkd import MLKD, mlkd_loss
 from distillens.transfer.objectives.mse import MSE, mse_loss
 from distillens.transfer.objectives.nkd import NKD, nkd_loss
 from distillens.transfer.objectives.reverse_kl import ReverseKL, reverse_kl_loss
+from distillens.transfer.objectives.review import ReviewKD, review_loss
 from distillens.transfer.objectives.schedule import Progress, objective_at
+from distillens.transfer.objectives.simkd import SimKD, simkd_loss
+from distillens.transfer.objectives.vid import VID, vid_loss
 
 __all__ = [
+    "CATKD",
     "DIST",
     "DKD",
     "JSD",
     "KD",
+    "MGD",
     "MLKD",
     "MSE",
     "NKD",
     "OBJECTIVES",
+    "VID",
+    "AttentionTransfer",
     "Batch",
+    "FitNet",
     "LearnedObjective",
     "Loss",
     "Objective",
     "Progress",
     "PureObjective",
     "ReverseKL",
+    "ReviewKD",
     "Shapes",
+    "SimKD",
     "View",
+    "attention_transfer_loss",
+    "cat_kd_loss",
+    "class_activation_maps",
     "dist_loss",
     "dkd_loss",
+    "fitnet_loss",
     "jsd_loss",
     "kd_loss",
+    "mgd_loss",
     "mlkd_loss",
     "mse_loss",
     "nkd_loss",
     "objective_at",
     "reverse_kl_loss",
+    "review_loss",
+    "simkd_loss",
     "standardize_logits",
+    "vid_loss",
 ]

@@ -22,6 +22,7 @@ class View:
     outputs: (B, K) logits, or standardised values for regression. inputs: (B, …) what the network takes, after its own
     preprocessing. layers: activations by tap. explanations: (B, …) attributions from a cache, where there are some.
     ask: other inputs (B', …) → (B', K) outputs of the same model; None where only the cache can answer.
+    classifier: (K, C) weights of the linear layer that gives the outputs, the student's with gradient; None without one.
     """
 
     outputs: Tensor
@@ -29,6 +30,7 @@ class View:
     layers: Mapping[Tap, Tensor] = field(default_factory=dict)
     explanations: Tensor | None = None
     ask: Callable[[Tensor], Tensor] | None = None
+    classifier: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

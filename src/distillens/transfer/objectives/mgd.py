@@ -1,0 +1,90 @@
+"""Masked generative distillation: a generator must fill in the teacher's features from the student's with parts missing.
+
+Yang et al. 2022, "Masked Generative Distillation", equations 2 to 5:
+    L = Σ_c,h,w (T − G(align(S) · M))²,   G = 3×3 convolution, ReLU, 3×3 convolution,
+summed over channels and positions, averaged over the batch; align is a 1×1 convolution where shapes differ, else nothing.
+The paper masks pixels, M (B, 1, H, W); its code for classification masks whole channels, M (B, C, 1, 1), because the last map
+has few pixels. Every entry of M is 0 with probability λ. Defaults are those of that code: channels, λ = 0.15 and α = 7e-5, which is
+the weight here: the loss is a sum over a whole feature map, and a weight of 1 would drown everything else.
+Where grids differ the student's map is brought onto the teacher's; tokens are used on their grid without the class token; vectors
+are maps of one pixel. Several pairs of layers are summed. Masks are drawn from the batch's generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from distillens.errors import InputError
+from distillens.transfer.objectives.base import Taps, check_number
+from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.taps import check_taps
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from distillens.transfer.objectives.base import Batch, Shapes
+
+Mask = Literal["channel", "pixel"]
+
+
+def mgd_loss(generated: Tensor, teacher_features: Tensor) -> Tensor:
+    """(B,) sum of squared differences of two (B, …) tensors of one shape; the teacher is detached.
+
+    generated: what the generator made of the student's masked features. Raises InputError for different shapes.
+    """
+    if generated.shape != teacher_features.shape:
+        raise InputError(
+            f"Features of one shape were expected, got {tuple(generated.shape)} and {tuple(teacher_features.shape)}."
+        )
+    student, teacher = wide(generated, teacher_features)
+    return (student - teacher).square().flatten(1).sum(dim=1)
+
+
+def keep_mask(maps: Tensor, *, masked: float, mask: Mask, draw: Generator) -> Tensor:
+    """(B, C, 1, 1) or (B, 1, H, W) of 0 and 1 for maps (B, C, H, W): each entry is 0 with probability `masked`."""
+    import torch
+
+    rows, channels, height, width = maps.shape
+    shape = (rows, channels, 1, 1) if mask == "channel" else (rows, 1, height, width)
+    return (torch.rand(shape, generator=draw, device=draw.device) >= masked).to(maps)
+
+
+@dataclass(frozen=True)
+class MGD:
+    """`{kind: mgd, student_taps: [layer4:output], teacher_taps: [layer4:output], masked: 0.15}`: features from masked features.
+
+    masked: share of channels or pixels left out, in (0, 1). mask: `channel` or `pixel`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    needs_gradient: ClassVar[bool] = False
+
+    kind: Literal["mgd"] = "mgd"
+    weight: float = 7e-5
+    student_taps: Taps = "auto"
+    teacher_taps: Taps = "auto"
+    masked: float = 0.15
+    mask: Mask = "channel"
+
+    def __post_init__(self) -> None:
+        check_number(self.weight, name="weight", at_least=0)
+        check_taps(self)
+        if not 0 < check_number(self.masked, name="masked", above=0) < 1:
+            raise InputError(f"masked is a share above 0 and below 1, got {self.masked!r}.")
+        if self.mask not in {"channel", "pixel"}:
+            raise InputError(f"mask is channel or pixel, got {self.mask!r}.")
+
+    def term(self, shapes: Shapes, *, seed: int) -> nn.Module:  # noqa: ARG002 (weights come from torch's seeded generator)
+        from distillens.transfer.objectives.heads import MaskedGenerator
+        from distillens.transfer.objectives.maps import as_maps
+        from distillens.transfer.objectives.paired import PairedTerm, shape_pairs
+
+        def loss(head: nn.Module, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+            if batch.draw is None:
+                raise InputError("mgd draws masks and needs Batch.draw, a torch.Generator.")
+            aligned = head.align(as_maps(student))  # type: ignore[operator]  # a module; torch types attributes as Tensor | Module
+            keep = keep_mask(aligned, masked=self.masked, mask=self.mask, draw=batch.draw)
+            return mgd_loss(head(aligned * keep), as_maps(teacher))
+
+        return PairedTerm(self, [MaskedGenerator(s, t) for s, t in shape_pairs(self, shapes)], loss)
