@@ -3,7 +3,6 @@
 Pure functions take and return torch tensors; the dataclasses of the same methods are recipe entries.
 """
 
-from distillens.objectives import kd_loss
 from distillens.transfer.objectives.attention_transfer import AttentionTransfer, attention_transfer_loss
 from distillens.transfer.objectives.base import (
     OBJECTIVES,

@@ -20,6 +20,7 @@ from distillens.errors import InputError
 from distillens.transfer.objectives.base import Loss, Taps, check_number
 from distillens.transfer.objectives.maps import as_maps, on_common_grid, unit
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps, layer_pairs
 
 if TYPE_CHECKING:
@@ -74,16 +75,18 @@ class AttentionTransfer:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     needs_gradient: ClassVar[bool] = False
+    zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["attention_transfer"] = "attention_transfer"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     power: float = 2.0
     mode: Mode = "code"
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_number(self.power, name="power", above=0)
         check_taps(self)
         if self.mode not in {"code", "paper"}:

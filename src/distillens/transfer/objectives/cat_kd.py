@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
-from distillens.transfer.objectives.base import Loss, Taps, check_number
+from distillens.transfer.objectives.base import Loss, Taps
 from distillens.transfer.objectives.maps import as_maps, unit
 from distillens.transfer.objectives.precision import full_precision, wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps, layer_pairs
 
 if TYPE_CHECKING:
@@ -74,15 +75,18 @@ class CATKD:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     needs_gradient: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
+    zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["cat_kd"] = "cat_kd"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     grid: int = 2
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
         if type(self.grid) is not int or self.grid < 1:
             raise InputError(f"grid is a whole number of at least 1, got {self.grid!r}.")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
-from distillens.transfer.objectives.base import Taps, check_number
+from distillens.transfer.objectives.base import Taps
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ class FitNet:
 
     kind: Literal["fitnet"] = "fitnet"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     projector: Literal["learned", "none"] = "learned"
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
         if self.projector not in {"learned", "none"}:
             raise InputError(f"projector is learned or none, got {self.projector!r}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distillens.errors import InputError
+from distillens.transfer.objectives.geometry import unit as unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,15 +20,10 @@ NOTHING = 1e-12  # a map with no larger entry is taken for zero: its direction w
 def unit(maps: Tensor) -> Tensor:
     """(B, …) → (B, N): every example flattened and of Euclidean length 1; zero, with gradient 0, where it is zero.
 
-    Scaled by the largest entry first, so that squares neither overflow nor vanish, in values as in first and second derivatives.
+    Nothing overflows or vanishes on the way, in values as in first and second derivatives.
     """
     flat = maps.flatten(1)
-    largest = flat.detach().abs().amax(dim=1, keepdim=True)
-    there = largest > NOTHING
-    # The direction does not depend on the scale, so that leaving `largest` out of the graph changes no derivative.
-    scaled = flat.where(there, 0.0) / largest.where(there, 1.0)
-    length = scaled.square().sum(dim=1, keepdim=True).where(there, 1.0).sqrt()
-    return scaled / length
+    return unit_rows(flat, undefined=flat.detach().abs().amax(dim=1) <= NOTHING)
 
 
 def cosine_distance(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from distillens.errors import InputError
 from distillens.transfer.objectives.base import Taps, check_number
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps
 
 if TYPE_CHECKING:
@@ -62,13 +63,14 @@ class MGD:
 
     kind: Literal["mgd"] = "mgd"
     weight: float = 7e-5
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     masked: float = 0.15
     mask: Mask = "channel"
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
         if not 0 < check_number(self.masked, name="masked", above=0) < 1:
             raise InputError(f"masked is a share above 0 and below 1, got {self.masked!r}.")

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
-from distillens.transfer.objectives.base import Taps, check_number
+from distillens.transfer.objectives.base import Taps
 from distillens.transfer.objectives.maps import as_maps
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps
 
 if TYPE_CHECKING:
@@ -74,12 +75,13 @@ class ReviewKD:
 
     kind: Literal["review"] = "review"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     middle: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
         if self.middle != "auto" and not (type(self.middle) is int and self.middle >= 1):
             raise InputError(f'middle is "auto" or a whole number of at least 1, got {self.middle!r}.')

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
-from distillens.transfer.objectives.base import Loss, Taps, check_number
+from distillens.transfer.objectives.base import Loss, Taps
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps, layer_pairs
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ class SimKD:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     needs_gradient: ClassVar[bool] = False
+    zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["simkd"] = "simkd"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = ("features",)
     teacher_taps: Taps = ("features",)
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
 
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from distillens.errors import InputError
 from distillens.transfer.objectives.base import Taps, check_number
 from distillens.transfer.objectives.precision import wide
+from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps
 
 if TYPE_CHECKING:
@@ -51,13 +52,14 @@ class VID:
 
     kind: Literal["vid"] = "vid"
     weight: float = 1.0
+    warmup: float = 0.0
     student_taps: Taps = "auto"
     teacher_taps: Taps = "auto"
     variance: float = 5.0
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_number(self.weight, name="weight", at_least=0)
+        check_schedule(self)
         check_taps(self)
         check_number(self.epsilon, name="epsilon", above=0)
         check_number(self.variance, name="variance", above=self.epsilon)
