@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distillens.models.base import Model
     from distillens.models.encoding import Encoding
     from distillens.models.torch_module import TabularNetwork
-    from distillens.transfer.loop import Rows
+    from distillens.transfer.feed import Rows
     from distillens.transfer.targets import Targets
 
 
@@ -91,6 +91,7 @@ class NetworkStudent:
         from distillens.models.encoding import Encoding
         from distillens.models.torch_module import TabularNetwork, assemble
         from distillens.transfer import loop
+        from distillens.transfer.schedule import Schedule
 
         classes = targets.classes
         objectives = () if targets.origin == "labels" else self.objectives_for(classes)
@@ -99,7 +100,7 @@ class NetworkStudent:
         centre, spread = (0.0, 1.0) if classes else _standard(targets)
         module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
         trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
-        schedule = loop.Schedule(
+        schedule = Schedule(
             self.epochs,
             self.learning_rate,
             self.decay,
@@ -168,7 +169,7 @@ def _standard(targets: Targets) -> tuple[float, float]:
 def _rows(targets: Targets, encoding: Encoding, centre: float, spread: float) -> Rows:
     import numpy as np
 
-    from distillens.transfer.loop import Rows
+    from distillens.transfer.feed import Rows
 
     labels = np.full(len(targets), np.nan) if targets.labels is None else targets.labels
     if targets.origin == "labels":
@@ -198,9 +199,9 @@ def _validation(
     import numpy as np
 
     from distillens.models.base import as_logits, evaluate
-    from distillens.transfer.loop import task_loss
     from distillens.transfer.objectives.kd import kd_loss
     from distillens.transfer.objectives.mse import mse_loss
+    from distillens.transfer.transfer import task_loss
 
     if len(split) == 0:
         raise DataError("Validation has no rows; a network needs some to choose its epoch.")
