@@ -172,7 +172,7 @@ def test_same_seed_same_network_and_the_global_state_is_untouched(teacher: Any, 
 def test_history_is_written_and_the_model_survives_the_disk(teacher: Any, taught: Targets, tmp_path: Path) -> None:
     model = QUICK.fit(taught, validation=rows(80, seed=2), teacher=teacher, seed=0, out=tmp_path)
     history = read_json(tmp_path / "history.json")
-    assert [set(h) for h in history] == [{"epoch", "train", "validation"}] * len(history)
+    assert [set(h) for h in history] == [{"epoch", "train", "validation", "task", "kd"}] * len(history)
     assert history == list(model.history)
     save_model(model, tmp_path / "model.safetensors")
     np.testing.assert_array_equal(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,3 +176,18 @@ def test_an_accelerator_of_the_caller_is_left_as_it_was() -> None:
     assert mine.mixed_precision == "bf16"
     assert mine.device.type == "cpu"
     assert Accelerator(cpu=True).mixed_precision == "bf16"
+
+
+def test_weights_and_temperatures_move_with_the_training() -> None:
+    """Two epochs of one step each: KD warms up over two epochs, so that it counts nothing in the first and half in the second."""
+    warm, alone = network(), network()
+    entry = KD(weight=0.8, warmup=2.0, temperature=4.0, final_temperature=2.0)
+    schedule = Schedule(1, 0.05, "constant", N, optimizer="sgd", momentum=0.0, keep="last")
+    for module, objectives in ((warm, (entry,)), (alone, ())):
+        fit(module, rows(), task_weight=0.5, objectives=objectives, schedule=schedule, seed=3, validate=lambda m: 1.0)
+    torch.testing.assert_close(flat(warm), flat(alone))
+    both = fit(
+        network(), rows(), task_weight=0.5, objectives=(entry,), schedule=replace(schedule, epochs=2), seed=3, validate=lambda m: 1.0
+    )  # fmt: skip
+    assert both[0]["train"] == pytest.approx(0.5 * both[0]["task"], rel=1e-5)
+    assert both[1]["train"] == pytest.approx(0.5 * both[1]["task"] + 0.4 * both[1]["kd"], rel=1e-5)

@@ -29,6 +29,7 @@ from distillens.transfer import checkpoint
 from distillens.transfer.draws import generator, generators_restored, seed_global
 from distillens.transfer.feed import Fed, Feed, in_background
 from distillens.transfer.ledger import Ledger, SilentObjectives
+from distillens.transfer.objectives.schedule import Progress
 from distillens.transfer.transfer import Step, Transfer
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class _Training:
         self.watch = SilentObjectives(transfer.objectives)
         self.best: dict[str, Tensor] = {}
         self.at = checkpoint.Position()
+        self.batches = 1  # of the epoch
         self.saved = time.monotonic()
         self.ledger = Ledger(("loss", *transfer.names), accelerator)
         self._resume()
@@ -173,14 +175,15 @@ class _Training:
         at, processes = self.at, self.accelerator.num_processes
         order = torch.randperm(len(self.weights), generator=generator(self.seed, "order", at.epoch))
         batches = _pieces(order, self.schedule.batch_size, least=2 * processes)
+        self.batches = len(batches)
         self.transfer.train()
         with contextlib.closing(in_background(self._parts(batches[at.batch :]), ahead=self.feed.ahead)) as parts:
             for part in parts:
                 self._backward(part)
                 if part.last:
-                    self._update(at.batch / len(batches))
+                    self._update(at.batch / self.batches)
                     at.batch, at.step = at.batch + 1, at.step + 1
-                    if at.batch < len(batches):
+                    if at.batch < self.batches:
                         self._save()
         self.ledger.flush(at)
         self.watch.judge()
@@ -206,7 +209,7 @@ class _Training:
         options = {
             "labels": self.feed.labels[part.rows].to(device), "weights": self.weights[part.rows].to(device),
             "rows": part.rows.to(device), "label_scale": self.label_scale,
-            "draw": draw,
+            "draw": draw, "progress": Progress(at.epoch + at.batch / self.batches, self.schedule.epochs),
         }  # fmt: skip
         waits = contextlib.nullcontext() if part.last else self.accelerator.no_sync(self.worker)
         with waits:

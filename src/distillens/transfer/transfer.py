@@ -14,7 +14,7 @@ DistributedDataParallel) and is afterwards in the mode it was in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from distillens.errors import DataError, InputError, ModelError
 from distillens.models.capture import Tapped
 from distillens.models.torch_module import evaluating
-from distillens.transfer.objectives.base import Batch, Objective, Shapes, Tap, Term, View, as_objective, term_of
+from distillens.transfer.objectives.base import Batch, Objective, Shapes, Tap, View, as_objective, term_of
+from distillens.transfer.objectives.schedule import Progress, objective_at
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -88,17 +89,11 @@ class Transfer(nn.Module):
         self._student_pass: tuple[Any] = (Tapped(student, student_taps),)
         self._teacher = (teacher,)
         self._teacher_pass = (None if teacher is None else Tapped(teacher, teacher_taps),)
-        shapes = self._dry_run(example, teacher_example, rows)
+        self.shapes = self._dry_run(example, teacher_example, rows)
         if compile:
             self._student_pass = (torch.compile(self._student_pass[0]),)
-        self._pure: dict[str, Term] = {}
-        self.terms = nn.ModuleDict()
-        for name, objective in self.objectives.items():
-            term = term_of(objective, shapes, seed=seed)
-            if isinstance(term, nn.Module):
-                self.terms[name] = term
-            else:
-                self._pure[name] = term
+        built = {name: term_of(objective, self.shapes, seed=seed) for name, objective in self.objectives.items()}
+        self.terms = nn.ModuleDict({name: term for name, term in built.items() if isinstance(term, nn.Module)})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,14 +130,14 @@ class Transfer(nn.Module):
         rows: Tensor | None = None,
         label_scale: float = 1.0,
         draw: Generator | None = None,
-        weight_of: Callable[[str], float] | None = None,
+        progress: Progress | None = None,
     ) -> Step:
         """The loss of a batch of B rows and what it is made of.
 
         inputs: (B, …) what the student takes. labels: (B,) class indices, negative where unknown, or values; NaN where unknown.
         teacher_inputs: what the teacher takes (None: the same). teacher: its answers, where they are known already.
         weights: (B,) row weights of mean 1 over all rows. rows: (B,) positions among the training rows, for memories.
-        weight_of: the weight of an objective by its name at this moment, where it is scheduled.
+        draw: what objectives draw from. progress: how far training is, for weights and temperatures on a schedule (None: at its end).
         """
         if self.gradients and not inputs.requires_grad:
             inputs = inputs.detach().requires_grad_()
@@ -165,10 +160,10 @@ class Transfer(nn.Module):
         seen = View(outputs, inputs, layers, ask=self.student)
         taught = self._answers(inputs if teacher_inputs is None else teacher_inputs) if teacher is None else teacher
         for name, objective in self.objectives.items():
-            term = self.terms[name] if name in self.terms else self._pure[name]
+            now = objective_at(objective, Progress(1.0, 1.0) if progress is None else progress)
+            term = self.terms[name] if name in self.terms else term_of(now, self.shapes)
             terms[name] = term(seen, taught, batch).value
-            weight = objective.weight if weight_of is None else weight_of(name)
-            loss = loss + weight * terms[name]
+            loss = loss + now.weight * terms[name]
         return Step(loss, _detached(terms), outputs.detach(), taught.outputs.detach())
 
     def _answers(self, inputs: Tensor) -> View:
