@@ -205,9 +205,93 @@ class Narrow(MSE):
         return Loss((student.outputs - teacher.outputs.detach()).square().sum(dim=1).mean())
 
 
+@dataclass(frozen=True)
+class Boastful(MSE):
+    """An objective that is not 0 where it says it is."""
+
+    def __call__(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        return Loss.pointwise(1 + mse_loss(student.outputs, teacher.outputs), batch)
+
+
+@dataclass(frozen=True)
+class Rough(MSE):
+    """An objective that writes into what it is shown."""
+
+    def __call__(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        student.outputs.mul_(1.0)
+        return Loss.pointwise(mse_loss(student.outputs, teacher.outputs), batch)
+
+
+@dataclass(frozen=True)
+class Fragile(MSE):
+    """An objective that needs more than one row."""
+
+    def __call__(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        each = mse_loss(student.outputs, teacher.outputs)
+        return Loss(each.sum() / (each.numel() - 1))
+
+
+@dataclass(frozen=True)
+class Looking:
+    """An objective on a layer that forgets to detach the teacher's."""
+
+    kind: ClassVar[str] = "looking"
+    weight: ClassVar[float] = 1.0
+    needs_gradient: ClassVar[bool] = False
+    student_taps: ClassVar[tuple[str, ...]] = ("features",)
+    teacher_taps: ClassVar[tuple[str, ...]] = ("features",)
+
+    def __call__(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        return Loss((student.layers["features"].float() - teacher.layers["features"].float()).square().mean())
+
+
+class Projected(torch.nn.Module):
+    """A projector and a count of steps, which is part of the state or not."""
+
+    def __init__(self, columns: int, *, remembers: bool, spare: bool) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(columns, columns)
+        if spare:
+            self.spare = torch.nn.Linear(2, 2)
+        if remembers:
+            self.register_buffer("steps", torch.zeros(()))
+        else:
+            self.steps = torch.zeros(())
+
+    def forward(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        self.steps = self.steps + 1
+        wanted = teacher.layers["features"].float().detach()
+        with torch.autocast("cpu", enabled=False):
+            made = self.project(student.layers["features"].float())
+        return Loss((made - wanted).square().mean() * self.steps)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """An objective with parts that learn."""
+
+    kind: ClassVar[str] = "learning"
+    weight: ClassVar[float] = 1.0
+    needs_gradient: ClassVar[bool] = False
+    student_taps: ClassVar[tuple[str, ...]] = ("features",)
+    teacher_taps: ClassVar[tuple[str, ...]] = ("features",)
+    remembers: bool = True
+    spare: bool = False
+
+    def term(self, shapes: Any, *, seed: int) -> Any:
+        return Projected(shapes.student["features"][0], remembers=self.remembers, spare=self.spare)
+
+
 def test_objectives_that_break_a_promise() -> None:
     check_objective(MSE())
+    check_objective(Learning())
     for objective, words in (
+        (Boastful(), "should score 0, not 0.9"),
+        (Rough(), "changed what it was shown"),
+        (Fragile(), "finite number .one row"),
+        (Looking(), "detached"),
+        (Learning(remembers=False), "restored from its state"),
+        (Learning(spare=True), "parameter 'spare.weight'"),
         (Leaky(), "detached"),
         (Constant(), "whatever the student says"),
         (Unweighted(), "weighted mean"),

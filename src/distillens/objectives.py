@@ -15,6 +15,8 @@ from distillens.transfer.objectives.base import (
     View,
 )
 from distillens.transfer.objectives.cat_kd import CATKD, cat_kd_loss, class_activation_maps
+from distillens.transfer.objectives.cc import CC, cc_loss
+from distillens.transfer.objectives.cka import CKA, cka_loss
 from distillens.transfer.objectives.dist import DIST, dist_loss
 from distillens.transfer.objectives.dkd import DKD, dkd_loss
 from distillens.transfer.objectives.fitnet import FitNet, fitnet_loss
@@ -24,14 +26,19 @@ from distillens.transfer.objectives.mgd import MGD, mgd_loss
 from distillens.transfer.objectives.mlkd import MLKD, mlkd_loss
 from distillens.transfer.objectives.mse import MSE, mse_loss
 from distillens.transfer.objectives.nkd import NKD, nkd_loss
+from distillens.transfer.objectives.pkt import PKT, pkt_loss
 from distillens.transfer.objectives.reverse_kl import ReverseKL, reverse_kl_loss
 from distillens.transfer.objectives.review import ReviewKD, review_loss
+from distillens.transfer.objectives.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from distillens.transfer.objectives.schedule import Progress, objective_at
 from distillens.transfer.objectives.simkd import SimKD, simkd_loss
+from distillens.transfer.objectives.sp import SP, sp_loss
 from distillens.transfer.objectives.vid import VID, vid_loss
 
 __all__ = [
     "CATKD",
+    "CC",
+    "CKA",
     "DIST",
     "DKD",
     "JSD",
@@ -41,6 +48,9 @@ __all__ = [
     "MSE",
     "NKD",
     "OBJECTIVES",
+    "PKT",
+    "RKD",
+    "SP",
     "VID",
     "AttentionTransfer",
     "Batch",
@@ -57,6 +67,8 @@ __all__ = [
     "View",
     "attention_transfer_loss",
     "cat_kd_loss",
+    "cc_loss",
+    "cka_loss",
     "class_activation_maps",
     "dist_loss",
     "dkd_loss",
@@ -68,9 +80,13 @@ __all__ = [
     "mse_loss",
     "nkd_loss",
     "objective_at",
+    "pkt_loss",
     "reverse_kl_loss",
     "review_loss",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
     "simkd_loss",
+    "sp_loss",
     "standardize_logits",
     "vid_loss",
 ]

@@ -13,7 +13,7 @@ import pytest
 import torch  # noqa: F401 (loaded first, so that the checks watch its global state)
 
 from distillens.data.base import Column, Split, Table
-from distillens.errors import DataError
+from distillens.errors import DataError, InputError
 from distillens.explainers.base import EXPLAINERS
 from distillens.exporters.base import EXPORTERS
 from distillens.exporters.parity import parity
@@ -48,6 +48,7 @@ EXPLAINED = {
     "intrinsic": ("linear", "tree", "additive"),
     "tree_shap": ("tree", "boosted_trees"),
 }  # of what others cannot
+LAYERS: tuple[Any, ...] = (((6,), (6,)), ((6,), (9,)), ((5, 4, 4), (5, 4, 4)), ((5, 4, 4), (7, 2, 2)))
 QUICK: dict[str, dict[str, Any]] = {
     "network": {"epochs": 4, "model": {"kind": "mlp", "hidden": [8]}},
     "additive": {"outer_bags": 1, "interactions": 1, "max_rounds": 20},
@@ -153,10 +154,23 @@ def test_a_sampling_explainer_keeps_the_contract() -> None:
     assert made.stderr is not None
 
 
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", OBJECTIVES)
-def test_every_objective_keeps_the_contract(kind: str) -> None:
-    for outputs in (2, 3):
-        check_objective(load_object(OBJECTIVES[kind])(weight=0.7), outputs=outputs)
+def test_every_objective_keeps_the_contract(kind: str, task: str) -> None:
+    objective, outputs = load_object(OBJECTIVES[kind])(weight=0.7), len(TASKS[task]) or 1
+    if task not in getattr(objective, "tasks", TASKS):
+        with pytest.raises(InputError, match=f"'{kind}' .*regression|{kind}.*two"):
+            check_objective(objective, outputs=outputs)
+        return
+    looks = bool(objective.student_taps)
+    fitting = 0
+    for layer, teacher_layer in LAYERS if looks else LAYERS[:1]:
+        try:
+            check_objective(objective, outputs=outputs, layer=layer, teacher_layer=teacher_layer)
+            fitting += 1
+        except InputError as error:  # not for vectors, or not for maps
+            assert looks and str(error)  # noqa: PT017, PT018
+    assert fitting
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)

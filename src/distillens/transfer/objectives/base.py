@@ -154,6 +154,11 @@ OBJECTIVES: dict[str, str] = {
     "mlkd": "distillens.transfer.objectives.mlkd:MLKD",
     "jsd": "distillens.transfer.objectives.jsd:JSD",
     "reverse_kl": "distillens.transfer.objectives.reverse_kl:ReverseKL",
+    "rkd": "distillens.transfer.objectives.rkd:RKD",
+    "sp": "distillens.transfer.objectives.sp:SP",
+    "pkt": "distillens.transfer.objectives.pkt:PKT",
+    "cc": "distillens.transfer.objectives.cc:CC",
+    "cka": "distillens.transfer.objectives.cka:CKA",
 }
 
 

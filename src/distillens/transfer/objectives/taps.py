@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import InputError, did_you_mean
@@ -21,8 +21,9 @@ def check_taps(objective: Objective) -> None:
     for name in ("student_taps", "teacher_taps"):
         taps: Any = getattr(objective, name)
         if isinstance(taps, list):
-            object.__setattr__(objective, name, tuple(taps))
-        elif taps != "auto" and not (isinstance(taps, tuple) and taps and all(isinstance(t, str) for t in taps)):
+            taps = tuple(taps)
+            object.__setattr__(objective, name, taps)
+        if taps != "auto" and not (isinstance(taps, tuple) and taps and all(isinstance(t, str) for t in taps)):
             raise InputError(f'{name} is "auto" or a list of layers such as ["features"], got {taps!r}.')
     student, teacher = objective.student_taps, objective.teacher_taps
     if (student == "auto") != (teacher == "auto"):
@@ -41,6 +42,16 @@ def layer_pairs(objective: Objective, student: View, teacher: View) -> list[tupl
         (_layer(objective, student.layers, s, "student"), _layer(objective, teacher.layers, t, "teacher"))
         for s, t in zip(objective.student_taps, objective.teacher_taps, strict=True)
     ]
+
+
+def summed_over_pairs(
+    loss: Callable[[Tensor, Tensor], Tensor], objective: Objective, student: View, teacher: View
+) -> Tensor:
+    """The scalar losses of all pairs of layers, added up."""
+    first, *rest = [loss(s, t) for s, t in layer_pairs(objective, student, teacher)]
+    for value in rest:
+        first = first + value
+    return first
 
 
 def _layer(objective: Objective, layers: Mapping[str, Tensor], tap: str, whose: str) -> Tensor:
