@@ -1,4 +1,4 @@
-"""Pure formulas with more than one caller: divergences of distributions, correlations of rows, weighted correlations.
+"""Pure formulas with more than one caller: divergences of distributions, correlations of rows, weighted correlations, likeness of layers.
 
 Rows are compared one by one: two (n, F) arrays in, (n,) values out, NaN where a value is undefined (a constant row).
 `weights` of shape (b, n) evaluate b weightings at once; integer weights equal replicating rows.
@@ -117,3 +117,45 @@ def weighted_midranks(x: Floats, weights: Floats) -> Floats:
 def weighted_spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
     """Spearman's correlation over n rows for each of b weightings (b, n) → (b,); NaN where either is constant."""
     return weighted_pearson(weighted_midranks(x, weights), weighted_midranks(y, weights), weights)
+
+
+def hsic_unbiased(gram_a: Floats, gram_b: Floats) -> float:
+    """Unbiased estimate of the Hilbert-Schmidt independence criterion from two (n, n) Gram matrices of the same n ≥ 4 rows.
+
+    Song et al. 2012, "Feature Selection via Dependence Maximization", equation 5: with zero diagonals,
+    [tr(KL) + 1ᵀK1 · 1ᵀL1 / ((n − 1)(n − 2)) − 2 · 1ᵀKL1 / (n − 2)] / (n (n − 3)). May be below 0.
+    """
+    n = len(gram_a)
+    if gram_a.shape != (n, n) or gram_b.shape != (n, n) or n < 4:
+        raise ValueError(
+            f"two (n, n) Gram matrices with n of at least 4 are needed, got {gram_a.shape} and {gram_b.shape}"
+        )
+    a, b = gram_a.copy(), gram_b.copy()
+    np.fill_diagonal(a, 0.0)
+    np.fill_diagonal(b, 0.0)
+    rows_a, rows_b = a.sum(axis=1), b.sum(axis=1)
+    total = float((a * b).sum()) + float(rows_a.sum() * rows_b.sum()) / ((n - 1) * (n - 2))
+    return (total - 2 * float(rows_a @ rows_b) / (n - 2)) / (n * (n - 3))
+
+
+def debiased_cka(a: Floats, b: Floats) -> float:
+    """Debiased linear CKA of (n, P) and (n, Q) features of the same n ≥ 4 rows: 1 for equal ones up to rotation, shift and scale.
+
+    Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", with unbiased HSIC in place of the biased one
+    (Nguyen, Raghu and Kornblith 2021): unrelated features score 0 on average however many there are. May be a little below 0;
+    NaN where one side is constant.
+    """
+    grams = []
+    for features in (a, b):
+        centred = features - features.mean(axis=0)  # changes nothing but rounding: unbiased HSIC does not see shifts
+        # rounding errors of a constant must not correlate with anything
+        noise = np.abs(centred).max(initial=0.0) <= 1e-12 * np.abs(features).max(initial=0.0)
+        grams.append(np.zeros((len(a), len(a))) if noise else centred @ centred.T)
+    return cka_of(
+        hsic_unbiased(grams[0], grams[1]), hsic_unbiased(grams[0], grams[0]), hsic_unbiased(grams[1], grams[1])
+    )
+
+
+def cka_of(hsic_ab: float, hsic_aa: float, hsic_bb: float) -> float:
+    """CKA from three (sums of) HSIC; NaN where a layer does not vary."""
+    return float(hsic_ab / np.sqrt(hsic_aa * hsic_bb)) if hsic_aa > 0 and hsic_bb > 0 else float("nan")
