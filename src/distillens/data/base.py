@@ -49,7 +49,7 @@ class Column:
         return cls(record["name"], record["kind"], tuple(record["categories"]))
 
 
-def _index(indices: Sequence[int] | Ints | Bools) -> Ints:
+def positions(indices: Sequence[int] | Ints | Bools) -> Ints:
     """Positions of rows: as they are, or where a mask is True. NumPy makes floats of an empty list, which index nothing."""
     index = np.asarray(indices)
     if index.dtype == np.bool_:
@@ -94,7 +94,7 @@ class Table:
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Table:
         """The rows at `indices` (positions or a mask; an empty list gives no rows), with their row ids."""
-        index = _index(indices)
+        index = positions(indices)
         return Table(self.values[index], self.columns, self.row_ids[index])
 
     def with_values(self, values: Floats) -> Table:
@@ -154,7 +154,7 @@ class Split:
         return len(self.inputs)
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Split:
-        index = _index(indices)
+        index = positions(indices)
         return Split(
             self.inputs.take(index),
             None if self.labels is None else self.labels[index],

@@ -1,0 +1,62 @@
+"""`Images`: rows that are pictures. Pixels as they are stored; sizes and normalisation are the models' own business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillens.errors import DataError
+
+if TYPE_CHECKING:
+    from distillens.data.base import Bools, Ints
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """n pictures of one size.
+
+    pixels: (n, C, H, W) uint8, with C = 1 (grey) or 3 (red, green, blue) channels. row_ids: (n,) int64, stable over splits,
+    subsets and runs. Raises DataError when the shapes do not fit.
+    """
+
+    pixels: Pixels
+    row_ids: Ints
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] not in (1, 3):
+            raise DataError(
+                "Images need pixels of type uint8 and shape (n, 1 or 3, height, width), "
+                f"got {self.pixels.dtype} of shape {self.pixels.shape}."
+            )
+        if self.row_ids.shape != (len(self.pixels),):
+            raise DataError(f"{len(self.pixels)} images need as many row ids, got {self.row_ids.shape}.")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def take(self, indices: Sequence[int] | Ints | Bools) -> Images:
+        """The images at `indices` (positions or a mask; an empty list gives none), with their row ids."""
+        from distillens.data.base import positions
+
+        index = positions(indices)
+        return Images(self.pixels[index], self.row_ids[index])
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """(n,) a hash of every image's pixels: equal pictures have equal hashes, whatever their place or row id."""
+        import hashlib
+
+        digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in self.pixels)
+        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
