@@ -217,3 +217,36 @@ def test_an_explainer_that_looks_inside_trees_runs_and_leaves_the_exported_file_
     exported = json.loads((run.directory / "students/tree/export/export.json").read_text())["audit"]
     assert not any(metric["explainer"] for metric in exported["metrics"])
     assert any("reasons" in entry["what"] or "explanation" in entry["why"] for entry in exported["not_assessed"])
+
+
+def test_kinds_of_queries_are_compared_and_the_costs_set_the_threshold(tmp_path: Path) -> None:
+    targets = {"queries": {"candidates": [0, 0.5]}, "kind": ["noise", "threshold", "disagreement"], "rounds": 2}
+    costs = {"false_positive": 1, "false_negative": 3}
+    small = recipe(
+        targets=targets, task={"adverse": "yes & more", "costs": costs}, controls="full", explain=[], export=[]
+    )
+    small["students"] = {"tree": {"kind": "tree", "max_leaves": 6}}
+    done = distillens.run(small, data=table("binary"), out=tmp_path / "run")
+    student = json.loads((done.directory / "students/tree/student.json").read_text(encoding="utf-8"))
+    tried = student["targets"]["queries_tried"]
+    assert [t["kind"] for t in tried][:3] == [None, "noise", "threshold"]
+    assert {t["kind"] for t in tried} == {None, "noise", "threshold", "disagreement"}
+    assert student["targets"]["chosen"] == min(tried, key=lambda t: t["validation_kl"])
+    assert student["targets"]["queries"] == student["targets"]["chosen"]["rows"]
+    near = next(t for t in tried if t["kind"] == "threshold")
+    assert near["draw"]["threshold"] == 0.25
+    decision = json.loads((done.directory / "data/dataset.json").read_text(encoding="utf-8"))["decision"]
+    assert decision["threshold"] == 0.25
+    assert decision["costs"] == costs
+    assert (done.directory / "controls/tree.equal_information").is_dir()
+    assert (done.directory / "students/tree/targets.safetensors").is_file() == (student["targets"]["queries"] > 0)
+
+
+def test_students_of_labels_have_no_teacher_to_listen_to(tmp_path: Path) -> None:
+    small = recipe(targets={"origin": "labels"}, explain=[], export=[], students={"line": {"kind": "linear"}})
+    done = distillens.run(small, data=table("binary"), out=tmp_path / "run")
+    student = json.loads((done.directory / "students/line/student.json").read_text(encoding="utf-8"))
+    assert student["influence"] is None
+    assert student["targets"]["origin"] == "labels"
+    assert not (done.directory / "controls/line.random_teacher").exists()
+    assert done.verdict in {"pass", "review", "fail"}

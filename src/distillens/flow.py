@@ -367,3 +367,11 @@ def headline(validation: Mapping[str, float]) -> str:
     }
     shown = [f"{word} {validation[name]:.3g}" for name, word in words.items() if name in validation]
     return " · ".join(shown[:2])
+
+
+def query_words(tried: Sequence[Mapping[str, Any]], best: int) -> str:
+    """What was chosen, for the terminal line of a student."""
+    chosen, kinds = tried[best], {t["kind"] for t in tried if t["kind"]}
+    rows = f"{chosen['rows']:,} query rows"
+    rows += f" ({chosen['kind']}, {chosen['per_row']:.3g} a row)" if chosen["kind"] and len(kinds) > 1 else ""
+    return rows + (f" of {len(tried)} tries over {', '.join(sorted(kinds))}" if len(kinds) > 1 else "")

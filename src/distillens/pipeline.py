@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import RecipeError
-from distillens.flow import Flow, headline, manifest
+from distillens.flow import Flow, headline, manifest, query_words
 from distillens.progress import Observer, Silent
 from distillens.run import Run
 from distillens.store import write_json
@@ -109,7 +109,8 @@ def read_data(flow: Flow) -> None:
             base_dir=flow.recipe.base_dir,
             trust_code=flow.trust_code,
         )
-        decision = decide(dataset, settings.source, adverse=task.adverse, threshold=task.threshold)
+        costs = flow.recipe.costs()
+        decision = decide(dataset, settings.source, adverse=task.adverse, threshold=task.threshold, costs=costs)
         save_dataset(dataset, folder / "data", decision=decision)
         for finding in dataset.findings:
             if finding.severity == "warning":
@@ -197,6 +198,8 @@ def ask_teacher(flow: Flow) -> None:
             targets = out_of_fold(
                 flow.family, train, validation=validation, classes=classes, folds=settings.folds, seed=seed
             )
+        elif origin == "labels":
+            targets = Targets.from_labels(train, classes)
         else:
             measured.warn_if_saturated()
             targets = Targets.from_outputs(train, teacher(train.inputs), output=teacher.output, classes=classes)
@@ -221,31 +224,56 @@ def ask_teacher(flow: Flow) -> None:
 
 
 def teach(flow: Flow, name: str) -> None:
-    """Fit a student with as many query rows as validation wants; then prove that it listens to its teacher."""
+    """Fit a student with the query rows that validation wants; then prove that it listens to its teacher, where it was taught by one."""
     from distillens.models.monotone import listed
+    from distillens.transfer.choose import choose_queries
     from distillens.transfer.influence import check_influence, influence, permuted
-    from distillens.transfer.queries import choose_queries
+    from distillens.transfer.saved import save_targets
+    from distillens.transfer.threshold import NearThreshold
 
     student = flow.recipe.build_student(name, trust_code=flow.trust_code)
 
     def work(folder: Path) -> str:
         home, other = folder / "students" / name, folder / "controls" / f"{name}.random_teacher"
         home.mkdir(parents=True)
-        other.mkdir(parents=True)
         teacher, validation, seed = flow.models["teacher"], flow.dataset.validation, flow.seed("students", name)
-        candidates = flow.recipe.query_candidates()
-        targets, tried, model = choose_queries(
-            student, flow.targets, teacher, validation, candidates=candidates, seed=seed, out=home
+        settings = flow.recipe.targets
+        found = choose_queries(
+            student,
+            flow.targets,
+            teacher,
+            validation,
+            candidates=flow.recipe.query_candidates(),
+            kinds=flow.recipe.query_kinds(),
+            stop=settings.stop,
+            rounds=settings.rounds,
+            on_manifold=None if settings.on_manifold == "auto" else settings.on_manifold,
+            near=NearThreshold(**settings.near_threshold.model_dump()),
+            decision=flow.decision,
+            seed=seed,
+            out=home,
         )
-        misled = student.fit(permuted(targets, seed), validation=validation, teacher=teacher, seed=seed, out=other)
-        listened = influence(model, misled, teacher, validation.inputs, flow.decision)
-        check_influence(listened, student=name)
+        targets, model = found.targets, found.model
+        listened = None
+        if targets.origin != "labels":
+            other.mkdir(parents=True)
+            misled = student.fit(permuted(targets, seed), validation=validation, teacher=teacher, seed=seed, out=other)
+            listened = influence(model, misled, teacher, validation.inputs, flow.decision)
+            check_influence(listened, student=name)
+            flow.save(misled, other)
+            control = flow.card(f"{name}.random_teacher", "random_teacher", student.kind, misled, other)
+            write_json(other / "control.json", control)
         flow.save(model, home)
-        flow.save(misled, other)
         queries = int(targets.is_query.sum())
         record = flow.card(name, "student", student.kind, model, home) | {
-            "targets": {"origin": targets.origin, "rows": len(targets), "queries": queries, "queries_tried": tried},
-            "influence": listened.to_json(),
+            "targets": {
+                "origin": targets.origin,
+                "rows": len(targets),
+                "queries": queries,
+                "queries_tried": found.tried,
+                "chosen": found.tried[found.best],
+            },
+            "influence": None if listened is None else listened.to_json(),
             "settings": flow.parts["students"][name],
             "readable": student.readable,
             "monotone": listed(
@@ -253,9 +281,9 @@ def teach(flow: Flow, name: str) -> None:
             ),
         }
         write_json(home / "student.json", record)
-        control = flow.card(f"{name}.random_teacher", "random_teacher", student.kind, misled, other)
-        write_json(other / "control.json", control)
-        return f"{headline(record['validation'])} on validation · {queries:,} query rows"
+        if queries:
+            save_targets(targets, home / "targets.safetensors")
+        return f"{headline(record['validation'])} on validation · {query_words(found.tried, found.best)}"
 
     part = {"student": flow.parts["students"][name], "queries": flow.parts["targets"]}
     reads = ("data", "teacher", "targets")
@@ -264,7 +292,7 @@ def teach(flow: Flow, name: str) -> None:
 
 def fit_controls(flow: Flow, name: str) -> None:
     """The same family without a teacher; with `controls: full` also with the teacher's hard answers to the same rows."""
-    from distillens.transfer.queries import with_queries
+    from distillens.transfer.saved import read_targets
     from distillens.transfer.targets import Targets
 
     if flow.recipe.controls == "none":
@@ -274,11 +302,8 @@ def fit_controls(flow: Flow, name: str) -> None:
     def work(folder: Path) -> str:
         controls = {"undistilled": Targets.from_labels(flow.dataset.train, flow.dataset.classes)}
         if flow.recipe.controls == "full" and flow.dataset.classes:
-            chosen = flow.student_record(name)["targets"]
-            per_row = chosen["queries"] // max(1, chosen["rows"] - chosen["queries"])
-            controls["equal_information"] = with_queries(
-                flow.targets, flow.models["teacher"], per_row=per_row, seed=seed
-            ).hardened()
+            own = flow.run.directory / "students" / name / "targets.safetensors"
+            controls["equal_information"] = (read_targets(own) if own.is_file() else flow.targets).hardened()
         for role, targets in controls.items():
             home = folder / "controls" / f"{name}.{role}"
             home.mkdir(parents=True)

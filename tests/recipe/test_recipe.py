@@ -72,7 +72,8 @@ def test_a_role_given_to_the_built_in_target_does_not_clash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queries", "expected"), [("none", (0,)), (3, (3,)), ({"candidates": [0, 2]}, (0, 2)), ("auto", (0, 1, 4))]
+    ("queries", "expected"),
+    [("none", (0,)), (3, (3,)), ({"candidates": [0, 2]}, (0, 2)), ("auto", (0, 1, 4)), ("off", (0,)), (0.25, (0.25,))],
 )
 def test_query_candidates(queries: Any, expected: tuple[int, ...]) -> None:
     assert Recipe.load(with_(targets={"queries": queries})).query_candidates() == expected
@@ -120,6 +121,22 @@ def test_every_problem_at_once_with_its_path() -> None:
         ({"export": ["onnx", "onnx"]}, "export.1: onnx is listed twice"),
         ({"audit": {"gates": "high_stake"}}, "Did you mean 'high_stakes'"),
         ({"audit": {"gates": {"agreemen": {"min": 0.9}}}}, "Did you mean 'agreement'"),
+        ({"targets": {"kind": "smeer"}}, "targets.kind: \"smeer\" is not known. Did you mean 'smear'"),
+        ({"targets": {"kind": ["noise", "smeer"]}}, "Did you mean 'smear'"),
+        ({"targets": {"kind": []}}, "targets.kind: expected"),
+        ({"targets": {"stop": "never"}}, "targets.stop: \"never\" is not known. Known: 'none', 'validation'"),
+        ({"targets": {"near_threshold": {"weigts": "flat"}}}, "Did you mean 'weights'"),
+        ({"targets": {"origin": "labels", "queries": 2}}, "there is no teacher to label query rows"),
+        ({"task": {"costs": {"false_positive": 1}}}, "task.costs.false_negative: this key is required"),
+        ({"task": {"costs": {"false_positive": 1, "false_negative": 0}}}, "a number above 0"),
+        (
+            {"task": {"threshold": 0.5, "costs": {"false_positive": 1, "false_negative": 5}}},
+            "= 0.167; keep one of the two",
+        ),
+        (
+            {"task": {"kind": "multiclass", "costs": {"false_positive": 1, "false_negative": 5}}},
+            "task.costs: a multiclass task",
+        ),
         ({"teacher": {"use": "nocolon"}}, "teacher.use: expected package.module:factory"),
         ({"teacher": {"use": "a.b:c", "kind": "tree"}}, "teacher.kind: unknown key beside use"),
         ({"name": "a/b"}, "cannot name a folder"),

@@ -11,7 +11,8 @@ import pytest
 
 from distillens.data.base import Column, Table
 from distillens.errors import DataError, InputError, ModelError
-from distillens.transfer.queries import choose_queries, distance_to_teacher, smear, with_queries
+from distillens.transfer.choose import choose_queries
+from distillens.transfer.queries import distance_to_teacher, smear, with_queries
 from distillens.transfer.targets import Targets
 
 CLASSES = ("no", "yes")
@@ -144,9 +145,8 @@ def test_the_number_with_the_closest_student_is_chosen(
     train, validation = splits(20, seed=1, classes=2), splits(10, seed=2, classes=2)
     even = model_of(lambda v: np.full((len(v), 2), 0.5), CLASSES)
     targets = Targets.from_outputs(train, even(train.inputs), output="probabilities", classes=CLASSES)
-    chosen, tried, model = choose_queries(
-        ByNumber(distances, model_of), targets, even, validation, seed=0, out=tmp_path
-    )
+    found = choose_queries(ByNumber(distances, model_of), targets, even, validation, seed=0, out=tmp_path)
+    chosen, tried, model = found.targets, found.tried, found.model
     assert int(chosen.is_query.sum()) == 20 * best
     assert [t["per_row"] for t in tried] == [0, 1, 4]
     p = 1 / (1 + np.exp(-distances[20]))
@@ -161,7 +161,8 @@ def test_regression_is_chosen_by_rmse(splits: Any, model_of: Any, least_squares:
     train, validation = splits(60, seed=1, classes=0), splits(30, seed=2, classes=0)
     teacher = model_of(lambda v: v[:, :1] * 3 + 7, (), "values")
     targets = Targets.from_outputs(train, teacher(train.inputs), output="values", classes=())
-    _, tried, model = choose_queries(least_squares, targets, teacher, validation, candidates=(0, 2), seed=0)
+    found = choose_queries(least_squares, targets, teacher, validation, candidates=(0, 2), seed=0)
+    tried, model = found.tried, found.model
     assert [t["validation_kl"] for t in tried] == [None, None]
     assert tried[0]["validation_rmse"] == pytest.approx(0.0, abs=1e-9)
     np.testing.assert_allclose(model(validation.inputs), teacher(validation.inputs), atol=1e-8)

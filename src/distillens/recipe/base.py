@@ -38,6 +38,7 @@ from distillens.students.base import STUDENTS, TEACHERS
 
 BUILTIN_RECIPES = Path(__file__).with_name("builtin")
 AUTO_QUERIES = (0, 1, 4)  # query rows per training row that "auto" tries on validation
+AUTO_KINDS = ("smear", "noise", "interpolation", "disagreement")
 
 _STUDENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _FOLDER_NAME = re.compile(r"[^\s.][^/\\<>:\"|?*\x00-\x1f]{0,99}")
@@ -137,14 +138,24 @@ class Recipe(Part):
             return None if is_family(made) else made
         return self.teacher_path()
 
-    def query_candidates(self) -> tuple[int, ...]:
+    def query_candidates(self) -> tuple[float, ...]:
         """Numbers of query rows per training row to choose from."""
         queries = self.targets.queries
-        if isinstance(queries, int):
+        if isinstance(queries, (int, float)):
             return (queries,)
         if isinstance(queries, Candidates):
             return queries.candidates
-        return AUTO_QUERIES if queries == "auto" else (0,)
+        return AUTO_QUERIES if queries == "auto" and self.targets.origin != "labels" else (0,)
+
+    def query_kinds(self) -> tuple[str, ...]:
+        """Kinds of query rows to choose from."""
+        kinds = (AUTO_KINDS if kind == "auto" else (kind,) for kind in self.targets.kind)
+        return tuple(dict.fromkeys(kind for group in kinds for kind in group))
+
+    def costs(self) -> tuple[float, float] | None:
+        """What a false positive and a false negative cost, where the recipe says so."""
+        costs = self.task.costs
+        return None if costs is None else (costs.false_positive, costs.false_negative)
 
     def build_student(self, name: str, *, trust_code: bool = False) -> Any:
         """The student's dataclass with its settings."""
@@ -350,6 +361,11 @@ def _across(recipe: Recipe) -> list[str]:
         problems.append("data.target: this key is required; it names the column to predict.")
     if recipe.task.kind in {"multiclass", "regression"} and recipe.task.threshold is not None:
         problems.append(f"task.threshold: a {recipe.task.kind} task has no threshold; remove it.")
+    problems += _costs(recipe)
+    if not recipe.targets.kind:
+        problems.append("targets.kind: expected at least one kind of query rows, or auto.")
+    if recipe.targets.origin == "labels" and any(recipe.query_candidates()):
+        problems.append("targets.queries: with origin: labels there is no teacher to label query rows; remove them.")
     if recipe.task.kind == "regression" and recipe.task.adverse is not None:
         problems.append("task.adverse: a regression has no classes; remove it.")
     if recipe.export:
@@ -363,3 +379,21 @@ def _across(recipe: Recipe) -> list[str]:
     from distillens.audit.gates import check_gates
 
     return problems + check_gates(recipe.audit.gates)
+
+
+def _costs(recipe: Recipe) -> list[str]:
+    """Costs and threshold say the same thing twice; a threshold rounded to two digits is not a contradiction."""
+    from distillens.recipe.decision import threshold_of_costs
+
+    costs, threshold = recipe.costs(), recipe.task.threshold
+    if costs is None:
+        return []
+    if recipe.task.kind in {"multiclass", "regression"}:
+        return [f"task.costs: a {recipe.task.kind} task has no decision between two classes; remove them."]
+    implied = threshold_of_costs(*costs)
+    if threshold is not None and abs(threshold - implied) > 0.005:
+        return [
+            f"task.threshold: {threshold:g} contradicts task.costs, which imply false_positive / (false_positive + false_negative) = {implied:.3g}; "
+            "keep one of the two."
+        ]
+    return []

@@ -137,7 +137,9 @@ def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | No
             checked.problems.append(f"data: {error}")
             return None
     try:
-        decide(dataset, settings.source, adverse=recipe.task.adverse, threshold=recipe.task.threshold)
+        decide(
+            dataset, settings.source, adverse=recipe.task.adverse, threshold=recipe.task.threshold, costs=recipe.costs()
+        )
     except RecipeError as error:
         checked.problems += error.problems
     if len(dataset.classes) != 2 and recipe.task.threshold is not None:
@@ -197,6 +199,8 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
     """What each family and explainer says about these data."""
     for path, entry in _families(recipe):
         yield from _monotone(path, entry, dataset)
+    if "threshold" in recipe.query_kinds() and any(recipe.query_candidates()) and len(dataset.classes) != 2:
+        yield f"targets.kind: query rows near the threshold are for two classes, and this is a {dataset.task} task."
     try:
         students = {name: recipe.build_student(name, trust_code=trust_code) for name in recipe.students}
         explainers = recipe.build_explainers(trust_code=trust_code)

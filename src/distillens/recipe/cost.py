@@ -62,7 +62,7 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
     stages["explain"] = answers / answers_per_second(recipe.teacher, features, classes) * (3 if "twin" in stages else 2)
     controls += stages["explain"] / 3 if "twin" in stages else 0.0
     for name, entry in recipe.students.items():
-        sizes = [n * (1 + per_row) for per_row in sorted(set(recipe.query_candidates()))]
+        sizes = query_sizes(recipe, n)
         fitted = [fit_seconds(entry, size, features, classes) for size in sizes]
         stages[f"students/{name}"] = sum(fitted) + fitted[-1]  # and once more with the teacher's answers permuted
         fits += len(sizes) + 1
@@ -78,6 +78,19 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
             stages["explain"] += answers / EXPORTED
     stages["audit"] = AUDIT * len(recipe.students) * (2 if recipe.export else 1)
     return Cost(sum(stages.values()), controls, fits, stages)
+
+
+def query_sizes(recipe: Recipe, n: int) -> list[int]:
+    """Rows of every fit that the choice of query rows takes at most, ascending."""
+    numbers = sorted(set(recipe.query_candidates()))
+    sizes = [n] if numbers[0] == 0 else []
+    for kind in recipe.query_kinds() if numbers[-1] > 0 else ():
+        if kind == "disagreement":
+            rounds = recipe.targets.rounds
+            sizes += [round(n * (1 + numbers[-1] * step / rounds)) for step in range(1, rounds + 1)]
+        else:
+            sizes += [round(n * (1 + number)) for number in numbers if number > 0]
+    return sorted(sizes)
 
 
 def fit_seconds(entry: Mapping[str, Any], n: int, features: int, classes: int) -> float:

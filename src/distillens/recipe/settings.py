@@ -92,24 +92,62 @@ class DataSettings(Part):
         return self
 
 
+Cost = Annotated[float, Field(gt=0, le=1e12)]
+
+
+class Costs(Part):
+    """What a wrong decision costs, in any unit: positive means that the adverse class was decided."""
+
+    false_positive: Cost
+    false_negative: Cost
+
+
 class TaskSettings(Part):
-    """adverse: the class that explanations and slices speak of. threshold: its decided probability, binary only."""
+    """adverse: the class that explanations and slices speak of. threshold: its decided probability, binary only.
+
+    costs: of wrong decisions; where no threshold is given, they imply it: false_positive / (false_positive + false_negative).
+    """
 
     kind: Literal["auto", "binary", "multiclass", "regression"] = "auto"
     adverse: Name | None = None
     threshold: Share | None = None
+    costs: Costs | None = None
+
+
+PerRow = Annotated[float, Field(ge=0, le=100)]
 
 
 class Candidates(Part):
-    candidates: Annotated[tuple[Annotated[int, Field(ge=0, le=100)], ...], Field(min_length=1)]
+    candidates: Annotated[tuple[PerRow, ...], Field(min_length=1)]
+
+
+QueryKind = Literal["auto", "smear", "noise", "interpolation", "disagreement", "threshold"]
+QueryKinds = Annotated[tuple[QueryKind, ...], Field(strict=False), BeforeValidator(_names)]
+
+
+class NearSettings(Part):
+    """How rows of the kind `threshold` are drawn: `distillens.transfer.threshold.NearThreshold`."""
+
+    bandwidth: Annotated[float, Field(gt=0, le=100)] = 1.0
+    uniform: Annotated[float, Field(gt=0, le=1)] = 0.25
+    weights: Literal["importance", "flat"] = "importance"
 
 
 class TargetSettings(Part):
-    """queries: rows made up and labelled by the teacher, per training row; auto tries 0, 1 and 4 on validation."""
+    """queries: rows made up and labelled by the teacher, per training row; auto tries 0, 1 and 4 on validation.
 
-    origin: Literal["auto", "in_sample", "out_of_fold"] = "auto"
+    kind: how they are made; of several, or of all with auto, validation chooses. stop: whether a kind is given up when validation says so.
+    rounds: of disagreement. on_manifold: least score a query needs; auto: 0.05 for disagreement, 0 for the others.
+    """
+
+    origin: Literal["auto", "in_sample", "out_of_fold", "labels"] = "auto"
     folds: Annotated[int, Field(ge=2, le=50)] = 5
-    queries: Literal["auto", "none"] | Annotated[int, Field(ge=0, le=100)] | Candidates = "auto"
+    queries: Literal["auto", "none", "off"] | PerRow | Candidates = "auto"
+    kind: QueryKinds = ("smear",)
+    stop: Literal["validation", "none"] = "validation"
+    rounds: Annotated[int, Field(ge=1, le=100)] = 5
+    on_manifold: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    near_threshold: NearSettings = NearSettings()
 
 
 class AuditSettings(Part):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from distillens.transfer.targets import Family, Targets
 
 Propose = Callable[[Table, int, int], Table]  # (training rows, number, seed) → candidate rows
+Heard = Callable[..., None]  # (round, queries so far, targets, model, validation distance, its folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +69,16 @@ def disputed(student: Model, teacher: Model, candidates: Table, *, rows: int, se
 def by_disagreement(
     student: Family, targets: Targets, teacher: Model, validation: Split, *,
     per_round: float = 1.0, rounds: int = 5, patience: int = 2, pool: float = 8.0, least: float = 0.05, share: float = 1.0,
-    propose: Propose | None = None, seed: int,
+    propose: Propose | None = None, start: Model | None = None, heard: Heard | None = None,
+    folder: Callable[[], Path | None] | None = None, seed: int,
 ) -> Rounds:  # fmt: skip
     """Fit, query where student and teacher disagree, fit again; the round closest to the teacher on validation is kept.
 
     per_round, pool: queries a round and candidates to draw them from, per training row. rounds: after the first fit, at
     most. patience: rounds without a better validation distance before stopping. least: on-manifold score a candidate
     needs (`Manifold.score`; 0 keeps all). share: weight of all queries together relative to all training rows.
-    propose: makes the candidates; None: smeared rows. Because the round is chosen on them, validation rows say too much
+    propose: makes the candidates; None: smeared rows. start: a student fitted without queries already, by the same seed. heard: told of
+    every round. folder: where a fit writes, asked before each. Because the round is chosen on them, validation rows say too much
     good of the result; test rows do not. Raises InputError, and what a fit raises.
     """
     if not (per_round > 0 and pool >= per_round) or rounds < 1 or patience < 1:
@@ -87,8 +91,13 @@ def by_disagreement(
     seeds = np.random.default_rng(seed).integers(2**31, size=(rounds, 2))
     queries = train.take(np.empty(0, dtype=np.int64))
     taught = add_queries(targets, teacher, queries, share=share)
-    model = student.fit(taught, validation=validation, teacher=teacher, seed=seed)
+    place = folder() if folder is not None and start is None else None
+    model = start
+    if model is None:
+        model = student.fit(taught, validation=validation, teacher=teacher, seed=seed, out=place)
     best = (distance_to_teacher(model, teacher, validation), taught, model)
+    if heard is not None:
+        heard(0, queries, taught, model, best[0], place)
     tried: list[dict[str, Any]] = [{"round": 0, "queries": 0, "validation": best[0]}]
     chosen = 0
     for number in range(1, rounds + 1):
@@ -102,8 +111,11 @@ def by_disagreement(
             break
         queries = Table.concatenate([queries, fresh])
         taught = add_queries(targets, teacher, queries, share=share)
-        model = student.fit(taught, validation=validation, teacher=teacher, seed=seed)
+        place = None if folder is None else folder()
+        model = student.fit(taught, validation=validation, teacher=teacher, seed=seed, out=place)
         distance = distance_to_teacher(model, teacher, validation)
+        if heard is not None:
+            heard(number, queries, taught, model, distance, place)
         tried.append({"round": number, "queries": len(queries), "validation": distance})
         if distance < best[0]:
             best, chosen = (distance, taught, model), number

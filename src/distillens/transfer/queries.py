@@ -8,11 +8,8 @@ keep their distribution; the dependence between columns is loosened.
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +18,9 @@ from distillens.errors import DataError, InputError, ModelError
 from distillens.models.base import evaluate, log_probabilities
 
 if TYPE_CHECKING:
-    from distillens.data.base import Split
+    from distillens.data.base import Floats, Split
     from distillens.models.base import Model
-    from distillens.transfer.targets import Family, Targets
+    from distillens.transfer.targets import Targets
 
 
 def smear(train: Table, *, rows: int, seed: int, swap: float = 0.5) -> Table:
@@ -69,8 +66,13 @@ def with_queries(
     return add_queries(targets, teacher, smear(train, rows=per_row * len(train), seed=seed, swap=swap), share=share)
 
 
-def add_queries(targets: Targets, teacher: Model, queries: Table, *, share: float = 1.0) -> Targets:
-    """Targets with any rows added as queries, labelled by the teacher; weights, labels and errors as in `with_queries`."""
+def add_queries(
+    targets: Targets, teacher: Model, queries: Table, *, share: float = 1.0, relative: Floats | None = None
+) -> Targets:
+    """Targets with any rows added as queries, labelled by the teacher; weights, labels and errors as in `with_queries`.
+
+    relative: (m,) weights of the query rows against each other; None: equal.
+    """
     if targets.origin == "labels":
         raise DataError("Targets made from labels have no teacher, so that there is nobody to label query rows.")
     if tuple(teacher.classes) != targets.classes:
@@ -84,57 +86,18 @@ def add_queries(targets: Targets, teacher: Model, queries: Table, *, share: floa
     known = ~targets.is_query
     answers = targets.as_output(evaluate(teacher, queries), teacher.output)
     m = len(queries)
-    weight = share * float(targets.weights[known].sum()) / m
+    relation = np.ones(m) if relative is None else np.asarray(relative, dtype=np.float64)
+    if relation.shape != (m,) or not (relation > 0).all() or not np.isfinite(relation).all():
+        raise InputError(f"Relative weights of {m} query rows are {m} positive numbers.")
+    weight = share * float(targets.weights[known].sum()) * relation / relation.sum()
     return replace(
         targets,
         inputs=Table.concatenate([targets.inputs, queries]),
         outputs=np.concatenate([targets.outputs, answers]),
-        weights=np.concatenate([targets.weights, np.full(m, weight)]),
+        weights=np.concatenate([targets.weights, weight]),
         labels=None if targets.labels is None else np.concatenate([targets.labels, np.full(m, np.nan)]),
         is_query=np.concatenate([targets.is_query, np.ones(m, dtype=np.bool_)]),
     )
-
-
-def choose_queries(
-    student: Family, targets: Targets, teacher: Model, validation: Split, *,
-    candidates: Sequence[int] = (0, 1, 4), seed: int, out: Path | None = None,
-) -> tuple[Targets, list[dict[str, Any]], Model]:  # fmt: skip
-    """How many query rows a training row? The number whose student follows the teacher best on validation rows.
-
-    candidates: numbers of queries a row; a student is fitted for each. Returns the chosen targets, what was tried
-    ({per_row, validation_kl, validation_rmse}: mean KL(teacher ‖ student) in nats for classes, RMSE to the teacher for
-    regression, the other one None), and the chosen fitted student, so that nothing is fitted twice. Ties go to fewer
-    queries. out: the chosen student's folder. Raises InputError without candidates, and what a fit raises.
-    """
-    if not candidates:
-        raise InputError("There is no number of query rows to choose from; with candidates=(0,) there are none.")
-    tried: list[dict[str, Any]] = []
-    best: tuple[float, Targets, Model, int] | None = None
-    for per_row in sorted(set(candidates)):
-        candidate = with_queries(targets, teacher, per_row=per_row, seed=seed)
-        folder = None if out is None else Path(out) / f"queries-{per_row}"
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        model = student.fit(candidate, validation=validation, teacher=teacher, seed=seed, out=folder)
-        distance = distance_to_teacher(model, teacher, validation)
-        classes = bool(targets.classes)
-        tried.append(
-            {
-                "per_row": per_row,
-                "validation_kl": distance if classes else None,
-                "validation_rmse": None if classes else distance,
-            }
-        )
-        if best is None or distance < best[0]:
-            best = (distance, candidate, model, per_row)
-    assert best is not None
-    if out is not None:
-        for per_row in set(candidates):
-            folder = Path(out) / f"queries-{per_row}"
-            if per_row == best[3]:
-                shutil.copytree(folder, out, dirs_exist_ok=True)
-            shutil.rmtree(folder)
-    return best[1], tried, best[2]
 
 
 def distance_to_teacher(student: Model, teacher: Model, rows: Split) -> float:
