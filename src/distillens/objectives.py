@@ -17,6 +17,7 @@ from distillens.transfer.objectives.base import (
 from distillens.transfer.objectives.cat_kd import CATKD, cat_kd_loss, class_activation_maps
 from distillens.transfer.objectives.cc import CC, cc_loss
 from distillens.transfer.objectives.cka import CKA, cka_loss
+from distillens.transfer.objectives.crd import CRD, crd_loss
 from distillens.transfer.objectives.dist import DIST, dist_loss
 from distillens.transfer.objectives.dkd import DKD, dkd_loss
 from distillens.transfer.objectives.fitnet import FitNet, fitnet_loss
@@ -39,6 +40,7 @@ __all__ = [
     "CATKD",
     "CC",
     "CKA",
+    "CRD",
     "DIST",
     "DKD",
     "JSD",
@@ -70,6 +72,7 @@ __all__ = [
     "cc_loss",
     "cka_loss",
     "class_activation_maps",
+    "crd_loss",
     "dist_loss",
     "dkd_loss",
     "fitnet_loss",

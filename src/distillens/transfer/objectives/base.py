@@ -159,6 +159,7 @@ OBJECTIVES: dict[str, str] = {
     "pkt": "distillens.transfer.objectives.pkt:PKT",
     "cc": "distillens.transfer.objectives.cc:CC",
     "cka": "distillens.transfer.objectives.cka:CKA",
+    "crd": "distillens.transfer.objectives.crd:CRD",
 }
 
 
