@@ -25,6 +25,7 @@ from distillens.objectives import (
     rkd_distance_loss,
     sp_loss,
 )
+from distillens.similarity import debiased_cka
 from distillens.transfer.objectives.base import as_objective
 
 Array = np.ndarray
@@ -124,6 +125,12 @@ def test_cka_by_the_unbiased_estimate(rows: int) -> None:
     k, l = S[:rows] @ S[:rows].T, T[:rows] @ T[:rows].T  # noqa: E741
     expected = 1 - hsic_1(k, l) / np.sqrt(hsic_1(k, k) * hsic_1(l, l))
     assert of("cka", S[:rows], T[:rows]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_cka_of_the_training_loss_is_that_of_the_metric() -> None:
+    s, t = RNG.normal(size=(2, 20, 7))
+    s[:, :3] += t[:, :3]
+    assert of("cka", s, t) == pytest.approx(1 - debiased_cka(s, t), rel=1e-9)
 
 
 def test_cka_of_independent_layers_is_near_one_in_small_batches() -> None:

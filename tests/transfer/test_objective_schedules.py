@@ -29,6 +29,12 @@ def test_what_has_no_schedule_comes_back_as_it_is() -> None:
     assert objective_at(MSE(warmup=4), Progress(1, 10)) == MSE(weight=0.25)
 
 
+def test_without_progress_everything_is_as_at_the_end() -> None:
+    """A loop of one's own that never says how far it is gets the whole weight, also of a warm-up longer than an epoch."""
+    end = objective_at(DKD(weight=0.8, warmup=20, temperature=8, final_temperature=2), None)
+    assert end == DKD(weight=0.8, temperature=2.0)
+
+
 @pytest.mark.parametrize(("passed", "total"), [(11, 10), (-1, 10), (0, 0)])
 def test_progress_that_cannot_be(passed: float, total: float) -> None:
     with pytest.raises(InputError):

@@ -160,7 +160,7 @@ class Transfer(nn.Module):
         seen = View(outputs, inputs, layers, ask=self.student)
         taught = self._answers(inputs if teacher_inputs is None else teacher_inputs) if teacher is None else teacher
         for name, objective in self.objectives.items():
-            now = objective_at(objective, Progress(1.0, 1.0) if progress is None else progress)
+            now = objective_at(objective, progress)
             term = self.terms[name] if name in self.terms else term_of(now, self.shapes)
             terms[name] = term(seen, taught, batch).value
             loss = loss + now.weight * terms[name]

@@ -36,8 +36,8 @@ class Progress:
             raise InputError(f"Training of {self.total:g} epochs cannot have passed {self.passed:g}.")
 
 
-def objective_at(objective: AnyObjective, progress: Progress) -> AnyObjective:
-    """The objective with the weight and the temperature of this moment, and nothing left to schedule.
+def objective_at(objective: AnyObjective, progress: Progress | None) -> AnyObjective:
+    """The objective with the weight and the temperature of this moment, and nothing left to schedule. None: of the end.
 
     Objectives without these options, and those whose schedule is over, come back as they are. A `LearnedObjective` builds
     its module once: of its copy only the weight is to be used.
@@ -46,11 +46,12 @@ def objective_at(objective: AnyObjective, progress: Progress) -> AnyObjective:
     names = {f.name for f in fields(objective)}  # type: ignore[arg-type]  # an objective is a dataclass
     warmup = getattr(objective, "warmup", 0.0) if "warmup" in names else 0.0
     if warmup > 0:
-        changes |= {"weight": objective.weight * min(progress.passed / warmup, 1.0), "warmup": 0.0}
+        warmth = 1.0 if progress is None else min(progress.passed / warmup, 1.0)
+        changes |= {"weight": objective.weight * warmth, "warmup": 0.0}
     final = getattr(objective, "final_temperature", None) if "final_temperature" in names else None
     if final is not None:
         start: float = objective.temperature  # type: ignore[attr-defined]  # checked by check_schedule
-        share = progress.passed / progress.total
+        share = 1.0 if progress is None else progress.passed / progress.total
         changes |= {"temperature": start + share * (final - start), "final_temperature": None}
     return replace(objective, **changes) if changes else objective  # type: ignore[type-var]
 
