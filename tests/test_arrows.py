@@ -17,6 +17,7 @@ RANKS = (
     {"explainers"},
     {"transfer", "metrics"},
     {"students", "audit", "exporters", "report", "objectives"},
+    {"frontier"},
     {"recipe"},
     {"flow", "testing"},
     {"pipeline"},

@@ -152,7 +152,11 @@ def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_un
 def test_complexity_counts_the_parameters() -> None:
     width = Encoding.fit(table()).width
     expected = width * 16 + 16 + 16 * 8 + 8 + 8 * 3 + 3
-    assert network().complexity() == {"parameters": expected, "size_bytes": 4 * expected}
+    assert network().complexity() == {
+        "parameters": expected,
+        "hidden": sum(network().net.hidden),
+        "size_bytes": 4 * expected,
+    }
 
 
 @pytest.mark.parametrize(

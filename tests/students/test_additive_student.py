@@ -201,3 +201,38 @@ def test_student_describes_its_bins(binary):
         f for t in described["terms"] if len(t["features"]) == 1 for f in t["features"] if f["kind"] == "boolean"
     )
     assert flag["bins"] == ["(missing)", "no", "yes", "(unknown)"]
+
+
+def test_the_terms_that_matter_are_kept_and_the_others_are_not_there():
+    rng = np.random.default_rng(0)
+    columns = tuple(Column(f"x{j}") for j in range(5))
+    table = Table(rng.normal(size=(500, 5)), columns, np.arange(500))
+    truth = 2 * table.values[:, 1] - np.abs(table.values[:, 3]) + 0.1 * table.values[:, 0]
+    split = Split(table)
+    targets = Targets.from_outputs(split, truth[:, None], output="values", classes=())
+    model = AdditiveStudent(outer_bags=2, interactions=0, max_terms=2).fit(
+        targets, validation=split, teacher=None, seed=0
+    )
+    assert {term.features for term in model.terms} == {(1,), (3,)}
+    assert model.complexity()["terms"] == 2
+    # fitted without the others, the two follow their own sum; nothing of the third is left
+    moved = table.values.copy()
+    moved[:, [0, 2, 4]] += 100
+    np.testing.assert_array_equal(model(table), model(table.with_values(moved)))
+    assert np.corrcoef(model(table)[:, 0], truth)[0, 1] > 0.98
+    with pytest.raises(DataError, match="max_terms must be at least 1"):
+        AdditiveStudent(max_terms=0)
+
+
+def test_a_pair_that_is_kept_needs_no_curves_of_its_own():
+    rng = np.random.default_rng(1)
+    columns = tuple(Column(f"x{j}") for j in range(3))
+    table = Table(rng.uniform(-1, 1, size=(800, 3)), columns, np.arange(800))
+    truth = np.sign(table.values[:, 0]) * np.sign(table.values[:, 2])
+    split = Split(table)
+    targets = Targets.from_outputs(split, truth[:, None], output="values", classes=())
+    model = AdditiveStudent(outer_bags=1, interactions=1, max_terms=1).fit(
+        targets, validation=split, teacher=None, seed=0
+    )
+    assert [term.features for term in model.terms] == [(0, 2)]
+    assert np.corrcoef(model(table)[:, 0], truth)[0, 1] > 0.9

@@ -76,9 +76,9 @@ class TabularNetwork:
         return fingerprint(self)
 
     def complexity(self) -> dict[str, int]:
-        """Number of parameters and their size in bytes (float32)."""
+        """Number of parameters, of hidden units, and the size in bytes (float32)."""
         parameters = sum(p.numel() for p in self.module.parameters())
-        return {"parameters": parameters, "size_bytes": 4 * parameters}
+        return {"parameters": parameters, "hidden": sum(self.net.hidden), "size_bytes": 4 * parameters}
 
     def to_tensor(self, inputs: Table) -> Tensor:
         """(n, D) float32 encoded rows on the module's device. ModelError when the columns are not the trained ones."""

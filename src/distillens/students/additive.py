@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 class AdditiveStudent:
     """outer_bags: models averaged; more are smoother and slower. interactions: pairs of features, found automatically.
 
+    max_terms: terms (curves and pairs) at most: one bag ranks all of them by importance, and the first ones are fitted without the
+    others. null: all features and `interactions` pairs.
+
     max_bins: bins of a feature. max_rounds: boosting rounds at most. max_log_odds: where the teacher's log-odds are clipped.
     monotone: {feature: −1 | 0 | +1} for numeric and boolean features, binary tasks (log-odds of the second class) and regression; a
     constrained feature takes part in no pair, and its curve is made exactly monotone by isotonic regression after boosting.
@@ -43,6 +46,7 @@ class AdditiveStudent:
     max_bins: int = 256
     max_rounds: int = 10_000
     max_log_odds: float = 6.0
+    max_terms: int | None = None
     monotone: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,6 +55,8 @@ class AdditiveStudent:
         for name, low in (("outer_bags", 1), ("interactions", 0), ("max_bins", 4), ("max_rounds", 1)):
             if getattr(self, name) < low:
                 raise DataError(f"{name} must be at least {low}, got {getattr(self, name)}.")
+        if self.max_terms is not None and self.max_terms < 1:
+            raise DataError(f"max_terms must be at least 1, or null for all terms, got {self.max_terms}.")
         if not 0 < self.max_log_odds <= 30:
             raise DataError(f"max_log_odds must be above 0 and at most 30, got {self.max_log_odds}.")
 
@@ -59,19 +65,34 @@ class AdditiveStudent:
     ) -> AdditiveModel:
         """Boosting stops early on rows that interpret sets aside by `seed`. Raises DataError."""
         del validation, teacher, out
+        from distillens.errors import DataError
+        from distillens.models.monotone import signs
+
+        wanted = signs(self.monotone, targets.inputs)
+        if wanted.any() and len(targets.classes) > 2:
+            raise DataError(
+                "Monotone constraints of an additive student are for binary tasks and regression, not for more classes."
+            )
+        if self.max_terms is None:
+            return self._boosted(targets, wanted, seed)
+        first = replace(self, outer_bags=1)._boosted(targets, wanted, seed)  # enough to rank the terms
+        importance: dict[tuple[int, ...], float] = {}
+        for term in first.terms:
+            importance[term.features] = importance.get(term.features, 0.0) + term.importance
+        ranked = sorted(importance, key=lambda features: (-importance[features], features))
+        return self._boosted(targets, wanted, seed, keep=frozenset(ranked[: self.max_terms]))
+
+    def _boosted(
+        self, targets: Targets, wanted: Ints, seed: int, *, keep: frozenset[tuple[int, ...]] | None = None
+    ) -> AdditiveModel:
+        """keep: the only terms to be fitted; None: all features and the pairs that boosting finds."""
         import numpy as np
 
         from distillens.errors import DataError
         from distillens.models.additive import AdditiveModel
-        from distillens.models.monotone import signs
         from distillens.progress import task
 
         table, classes = targets.inputs, targets.classes
-        wanted = signs(self.monotone, table)
-        if wanted.any() and len(classes) > 2:
-            raise DataError(
-                "Monotone constraints of an additive student are for binary tasks and regression, not for more classes."
-            )
         rows = prepared(table)
         if targets.origin == "labels" and classes:
             learnt = targets.probabilities.argmax(axis=1)
@@ -82,7 +103,7 @@ class AdditiveStudent:
                 )
             fits = [
                 (
-                    self._fit(rows, learnt, targets.weights, table, wanted, seed, classifier=True),
+                    self._fit(rows, learnt, targets.weights, table, wanted, seed, keep, classifier=True),
                     self._columns_of(present, len(classes)),
                 )
             ]
@@ -95,7 +116,7 @@ class AdditiveStudent:
                 for k in range(columns.shape[1]):
                     fits.append(
                         (
-                            self._fit(rows, columns[:, k], targets.weights, table, wanted, seed),
+                            self._fit(rows, columns[:, k], targets.weights, table, wanted, seed, keep),
                             np.array([k], dtype=np.int64),
                         )
                     )
@@ -135,21 +156,28 @@ class AdditiveStudent:
         return np.asarray(logs - logs.mean(axis=1, keepdims=True), dtype=np.float64)
 
     def _fit(
-        self, rows: Floats, y: Any, weights: Floats, table: Table, sign: Ints, seed: int, *, classifier: bool = False
-    ) -> Any:
+        self, rows: Floats, y: Any, weights: Floats, table: Table, sign: Ints, seed: int,
+        keep: frozenset[tuple[int, ...]] | None, *, classifier: bool = False,
+    ) -> Any:  # fmt: skip
         import numpy as np
         from interpret.glassbox import ExplainableBoostingClassifier, ExplainableBoostingRegressor
 
         f = rows.shape[1]
         names = [f"f{j}" for j in range(f)]
         constrained = np.flatnonzero(sign)
-        exclude = [(names[j], names[other]) for j in constrained for other in range(f) if other != j]
+        exclude: list[tuple[str, ...]] = [
+            (names[j], names[other]) for j in constrained for other in range(f) if other != j
+        ]
+        interactions: Any = min(self.interactions, f * (f - 1) // 2 - len({frozenset(pair) for pair in exclude}))
+        if keep is not None:
+            interactions = [tuple(names[j] for j in term) for term in sorted(keep) if len(term) == 2]
+            exclude = [(names[j],) for j in range(f) if (j,) not in keep]
         family = ExplainableBoostingClassifier if classifier else ExplainableBoostingRegressor
         machine = family(
             feature_names=names,
             feature_types=["nominal" if column.kind == "categorical" else "continuous" for column in table.columns],
             outer_bags=self.outer_bags,
-            interactions=min(self.interactions, f * (f - 1) // 2 - len({frozenset(pair) for pair in exclude})),
+            interactions=interactions,
             exclude=exclude or None,
             max_bins=self.max_bins,
             max_interaction_bins=32,
@@ -254,6 +282,4 @@ def isotonic(scores: Floats, weights: Floats, sign: int) -> Floats:
 
 def added(one: Term, other: Term) -> Term:
     """Two terms on the same bins as one (those of different classes, one model a class)."""
-    from dataclasses import replace
-
     return replace(one, scores=one.scores + other.scores, importance=one.importance + other.importance)
