@@ -4,6 +4,11 @@ Pure functions take and return torch tensors; the dataclasses of the same method
 """
 
 from distillens.transfer.objectives.attention_transfer import AttentionTransfer, attention_transfer_loss
+from distillens.transfer.objectives.attribution_matching import (
+    AttributionMatching,
+    attribution_matching_loss,
+    integrated_gradients,
+)
 from distillens.transfer.objectives.base import (
     OBJECTIVES,
     Batch,
@@ -21,12 +26,16 @@ from distillens.transfer.objectives.crd import CRD, crd_loss
 from distillens.transfer.objectives.dist import DIST, dist_loss
 from distillens.transfer.objectives.dkd import DKD, dkd_loss
 from distillens.transfer.objectives.fitnet import FitNet, fitnet_loss
+from distillens.transfer.objectives.gradcam_matching import GradCAMMatching, gradcam, gradcam_matching_loss
+from distillens.transfer.objectives.gradient_matching import GradientMatching, gradient_matching_loss
+from distillens.transfer.objectives.jacobian import JacobianMatching, jacobian_loss
 from distillens.transfer.objectives.jsd import JSD, jsd_loss
 from distillens.transfer.objectives.kd import KD, kd_loss, standardize_logits
 from distillens.transfer.objectives.mgd import MGD, mgd_loss
 from distillens.transfer.objectives.mlkd import MLKD, mlkd_loss
 from distillens.transfer.objectives.mse import MSE, mse_loss
 from distillens.transfer.objectives.nkd import NKD, nkd_loss
+from distillens.transfer.objectives.noise_queries import NoiseQueries
 from distillens.transfer.objectives.pkt import PKT, pkt_loss
 from distillens.transfer.objectives.reverse_kl import ReverseKL, reverse_kl_loss
 from distillens.transfer.objectives.review import ReviewKD, review_loss
@@ -55,10 +64,15 @@ __all__ = [
     "SP",
     "VID",
     "AttentionTransfer",
+    "AttributionMatching",
     "Batch",
     "FitNet",
+    "GradCAMMatching",
+    "GradientMatching",
+    "JacobianMatching",
     "LearnedObjective",
     "Loss",
+    "NoiseQueries",
     "Objective",
     "Progress",
     "PureObjective",
@@ -68,6 +82,7 @@ __all__ = [
     "SimKD",
     "View",
     "attention_transfer_loss",
+    "attribution_matching_loss",
     "cat_kd_loss",
     "cc_loss",
     "cka_loss",
@@ -76,6 +91,11 @@ __all__ = [
     "dist_loss",
     "dkd_loss",
     "fitnet_loss",
+    "gradcam",
+    "gradcam_matching_loss",
+    "gradient_matching_loss",
+    "integrated_gradients",
+    "jacobian_loss",
     "jsd_loss",
     "kd_loss",
     "mgd_loss",

@@ -75,7 +75,6 @@ class CATKD:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     needs_gradient: ClassVar[bool] = False
-    tasks: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
     zero_when_equal: ClassVar[bool] = True
 
     kind: Literal["cat_kd"] = "cat_kd"
