@@ -5,7 +5,9 @@
 - `copy_by_name`: whatever has the same name and shape, or the same name behind another prefix;
 - `select_weights`: evenly spaced elements of every dimension (Xu et al. 2024, "Initializing Models with Larger Ones",
   uniform selection), for a student that is narrower. Because the choice depends on nothing but the two widths, the
-  units a layer keeps are the ones the next layer listens to.
+  units a layer keeps are the ones the next layer listens to;
+- `reuse_classifier`: the teacher's last layer, frozen, behind a projector (Chen et al. 2022, SimKD);
+- `subclone` (subclone.py): the most important units.
 
 Values are copied: student and teacher share no memory. Every function says what was taken and what starts afresh;
 whether it helped is for a comparison to say, against the same student without it.
@@ -14,7 +16,7 @@ whether it helped is for a comparison to say, against the same student without i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import ModelError, did_you_mean
@@ -34,29 +36,52 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How alike two networks answer before any training. rows: asked.
+
+    same_class: share of rows with the same top class, None for one output. correlation: Pearson's, of all outputs together, after each
+    row (where there are several outputs) and then each output is centred; None where one network says the same about every row.
+    """
+
+    rows: int
+    same_class: float | None
+    correlation: float | None
+
+
+@dataclass(frozen=True)
 class Inheritance:
     """What a student took from its teacher.
 
     taken: tensors with values from the teacher. fresh: the student's tensors that kept their own initial values.
-    unused: the teacher's tensors that nothing was taken from.
+    unused: the teacher's tensors that nothing was taken from. agreement: with the teacher before training (`with_agreement`).
     """
 
     taken: tuple[Taken, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    agreement: Agreement | None = None
 
     def __str__(self) -> str:
         lines = [
             f"taken  {t.student} ← {t.teacher} {'×'.join(map(str, t.shape)) or 'scalar'}{' (selected)' if t.part else ''}"
             for t in self.taken
         ]
-        return "\n".join(lines + [f"fresh  {name}" for name in self.fresh])
+        lines += [f"fresh  {name}" for name in self.fresh]
+        if self.agreement is not None:
+            same, like = self.agreement.same_class, self.agreement.correlation
+            lines.append(
+                f"agreement with the teacher before training on {self.agreement.rows} rows: "
+                + ("" if same is None else f"same class {same:.3f}, ")
+                + f"correlation of outputs {'not defined' if like is None else f'{like:.3f}'}"
+            )
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "taken": [asdict(t) | {"shape": list(t.shape)} for t in self.taken],
             "fresh": list(self.fresh),
             "unused": list(self.unused),
+            "agreement": None if self.agreement is None else asdict(self.agreement),
         }
 
 
@@ -137,6 +162,92 @@ def select_weights(student: nn.Module, teacher: nn.Module) -> Inheritance:
                 "it can be selected only from a tensor that is nowhere smaller."
             )
     return _take(student, teacher, {name: name for name in own}, select=True)
+
+
+def reuse_classifier(
+    student: nn.Module, teacher: nn.Module, student_inputs: Tensor, teacher_inputs: Tensor, *, seed: int = 0
+) -> Inheritance:
+    """Put the teacher's classifier, frozen, behind a fresh projector in place of the student's, in place.
+
+    The classifier is the last linear layer of each network. Afterwards the tap "features" names the input of the teacher's classifier in both,
+    which is what the objective `simkd` compares. student_inputs, teacher_inputs: a few rows, for the shapes. seed: of the projector.
+    `fold_classifier` makes one plain layer of both after training. Raises ModelError when features are no vectors, or were reused before.
+    """
+    import torch
+
+    from distillens.models.capture import classifier_path, dry_run
+    from distillens.models.reused import ReusedClassifier
+    from distillens.transfer.projectors import projector
+
+    own, given = classifier_path(student), classifier_path(teacher)
+    parent, _, name = own.rpartition(".")
+    if not own or isinstance(student.get_submodule(parent), ReusedClassifier):
+        raise ModelError("The student is nothing but its classifier, or has reused one already.")
+    shapes = [
+        dry_run(m, x[:2], ["features"])["features"] for m, x in ((student, student_inputs), (teacher, teacher_inputs))
+    ]
+    if len(shapes[0]) != 1 or len(shapes[1]) != 1:
+        raise ModelError(
+            f"The features before a reused classifier are vectors; the student's are {shapes[0]}, the teacher's {shapes[1]}."
+        )
+    source: Any = teacher.get_submodule(given)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        project = projector(shapes[0], shapes[1])
+    device = next(student.parameters()).device
+    setattr(student.get_submodule(parent), name, ReusedClassifier(project, source).to(device))
+    pairs = {f"{own}.reused.{key}": f"{given}.{key}" for key in source.state_dict()}
+    return _take(student, teacher, pairs)
+
+
+def fold_classifier(student: nn.Module) -> None:
+    """Make one linear layer of a reused classifier and its projector, in place: the same function, the student's own structure.
+
+    Raises ModelError when the student has not reused a classifier.
+    """
+    from distillens.models.reused import ReusedClassifier
+
+    for path, part in student.named_modules():
+        if isinstance(part, ReusedClassifier):
+            parent, _, name = path.rpartition(".")
+            setattr(student.get_submodule(parent), name, part.folded())
+            return
+    raise ModelError("The student has no reused classifier to fold; see reuse_classifier.")
+
+
+def with_agreement(
+    report: Inheritance, student: nn.Module, teacher: nn.Module, student_inputs: Tensor, teacher_inputs: Tensor
+) -> Inheritance:
+    """The report with the student's agreement with the teacher on these rows; call it before training.
+
+    student_inputs, teacher_inputs: (n, …) the same rows, each after its own preprocessing. Both networks are left as they were.
+    Raises ModelError when they answer with different numbers of outputs, or there are no rows.
+    """
+    import numpy as np
+    import torch
+
+    from distillens.models.torch_module import evaluating
+
+    if len(student_inputs) != len(teacher_inputs) or len(student_inputs) == 0:
+        raise ModelError(f"Agreement is counted on the same rows; got {len(student_inputs)} and {len(teacher_inputs)}.")
+    answers = []
+    for module, inputs in ((student, student_inputs), (teacher, teacher_inputs)):
+        with evaluating(module), torch.no_grad():
+            answers.append(np.concatenate([module(batch).double().cpu().numpy() for batch in torch.split(inputs, 256)]))
+    own, given = answers
+    if own.shape != given.shape:
+        raise ModelError(f"The student has {own.shape[1]} outputs and the teacher {given.shape[1]}; they cannot agree.")
+    several = own.shape[1] > 1
+    same = float((own.argmax(axis=1) == given.argmax(axis=1)).mean()) if several else None
+    centred = []
+    for values in answers:
+        moved = values - values.mean(axis=1, keepdims=True) if several else values
+        moved = moved - moved.mean(axis=0)
+        still = np.abs(moved).max() <= 1e-9 * np.abs(values).max()  # rounding must not correlate with anything
+        centred.append(np.zeros_like(moved) if still else moved)
+    a, b = centred
+    norms = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return replace(report, agreement=Agreement(len(own), same, float((a * b).sum()) / norms if norms > 0 else None))
 
 
 def _layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
