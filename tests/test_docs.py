@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from distillens.recipe import Recipe
+from distillens.recipe.entries import read_entry
+from distillens.students.base import STUDENTS
+from distillens.transfer.objectives.base import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +34,23 @@ def test_every_key_of_the_recipe_is_in_its_page() -> None:
     names = keys(schema, schema)
     assert len(names) > 25
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_objective_is_in_its_page_and_the_page_has_no_others() -> None:
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    listed = [name for line in page.splitlines() for name in re.findall(r"^\| `(\w+)` \|", line)]
+    assert sorted(listed) == sorted(OBJECTIVES)
+
+
+def test_the_entries_on_the_page_of_objectives_are_entries() -> None:
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    from distillens.recipe.text import parse_yaml
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (student,) = parse_yaml(text, what="docs/objectives.md")["students"].values()
+    problems = read_entry(student, STUDENTS, what="student", path="students.net")[1]
+    assert problems == []
+    assert set(re.findall(r"from distillens\.objectives import (\w+), (\w+)", page)) == {("DKD", "dkd_loss")}
 
 
 def test_the_recipe_on_the_page_is_a_recipe() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from distillens.metrics.base import METRICS
 from distillens.models.base import Decision, Model
 from distillens.models.onnx import OnnxModel
 from distillens.named import load_object
+from distillens.recipe.entries import read_entry, resolved
 from distillens.students.base import STUDENTS, TEACHERS, Student
 from distillens.testing import (
     check_explainer,
@@ -171,6 +173,19 @@ def test_every_objective_keeps_the_contract(kind: str, task: str) -> None:
         except InputError as error:  # not for vectors, or not for maps
             assert looks and str(error)  # noqa: PT017, PT018
     assert fitting
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_every_objective_is_a_recipe_entry(kind: str) -> None:
+    objective = load_object(OBJECTIVES[kind])(weight=0.25)
+    entry = resolved({"kind": kind}, objective)  # every default written out
+    read, problems = read_entry(json.loads(json.dumps(entry)), OBJECTIVES, what="objective", path="objectives.0")
+    assert problems == []
+    assert read == objective
+    _, problems = read_entry({"kind": kind, "weight": -1}, OBJECTIVES, what="objective", path="objectives.0")
+    assert problems == ["objectives.0: weight is a number of at least 0, got -1.0."]
+    wrong = {**entry, "wieght": 1}
+    assert "Did you mean 'weight'" in read_entry(wrong, OBJECTIVES, what="objective", path="")[1][0]
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)
