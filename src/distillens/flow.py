@@ -257,15 +257,54 @@ class Flow:
             return rows, as_probabilities(evaluate(teacher, rows), teacher.output).argmax(axis=1)
         return rows, np.full(count, 0 if self.decision is None else self.decision.adverse, dtype=np.int64)
 
-    def background(self, explainer: Any, *, repeat: bool = False) -> Table:
-        """Training rows that stand for "unknown"; the repeat draws others."""
+    def background(self, method: str, *, draw: str = "") -> Table:
+        """Rows that stand for "unknown" to one of the run's explainers. draw: another name, other rows; "repeat" for the repeat."""
         import numpy as np
 
-        settings = {"from": "train", "rows": 100} | getattr(explainer, "background", {})
-        source: Table = getattr(self.dataset, settings["from"]).inputs
-        count = min(len(source), int(settings["rows"]))
-        generator = np.random.default_rng(self.seed("explain", "background", "repeat" if repeat else ""))
+        source = self.background_source(method)
+        count = min(len(source), int(background_settings(self.explainers[method])["rows"]))
+        generator = np.random.default_rng(self.seed("explain", "background", draw))
         return source.take(np.sort(generator.choice(len(source), count, replace=False)))
+
+    def background_source(self, method: str) -> Table:
+        """All rows that an explainer's background is drawn from. A file's are taken from the run once a stage has put them there."""
+        from distillens.data.base import Table
+        from distillens.store import read_record
+
+        settings = background_settings(self.explainers[method])
+        if settings["from"] == "rows":
+            return self.explained(self.explainers[method])[0]
+        if settings["from"] != "file":
+            source: Table = getattr(self.dataset, settings["from"]).inputs
+            return source
+        kept = self.run.directory / self.background_place(method)
+        if not self.run.results and kept.is_file():  # a finished run, read again: wherever the file may be by now
+            _, arrays = read_record(kept)
+            return Table(arrays["values"], self.dataset.columns, arrays["row_ids"])
+        return self._background_tables[method]
+
+    @staticmethod
+    def background_place(method: str) -> Path:
+        """Where a run keeps the coded rows of a background file, below its directory."""
+        return Path("explanations") / f"background.{method}.safetensors"
+
+    @cached_property
+    def _background_tables(self) -> dict[str, Table]:
+        from distillens.data.background import open_background
+
+        return {method: open_background(path, self.dataset.columns) for method, path in self.background_files().items()}
+
+    def background_files(self) -> dict[str, Path]:
+        """Method → file, of the explainers that take their background from one."""
+        base = self.recipe.base_dir or Path()
+        every = {method: background_settings(explainer) for method, explainer in self.explainers.items()}
+        return {method: base / str(s["file"]) for method, s in every.items() if s["from"] == "file"}
+
+    def given_to_explain(self, method: str) -> str | None:
+        """What identifies what an explanation takes from outside the run: the teacher handed in, and a background file."""
+        file = self.background_files().get(method)
+        parts = [self.given_text(), None if file is None else file_hash(file) if file.is_file() else "missing"]
+        return "/".join(part for part in parts if part is not None) or None
 
     def explanations(self, student: str) -> dict[str, dict[str, Explanation]]:
         """Method → role → explanation, as the audit takes them."""
@@ -274,11 +313,18 @@ class Flow:
         folder = self.run.directory / "explanations"
         files = {"teacher": "teacher", "teacher.repeat": "teacher.repeat", "student": student}
         files |= {"student.repeat": f"{student}.repeat"} | ({"twin": "twin"} if self.has_twin else {})
+        if not self.recipe.audit.repeatability:
+            files = {role: file for role, file in files.items() if not role.endswith(".repeat")}
         files |= {role: f"{student}.{role}" for role in self.control_roles(student)}
         return {
             method: {role: Explanation.load(folder / f"{file}.{method}.safetensors") for role, file in files.items()}
             for method in self.explainers
         }
+
+
+def background_settings(explainer: Any) -> dict[str, Any]:
+    """Where an explainer's background rows come from and how many are drawn; training rows where it does not say."""
+    return {"from": "train", "rows": 100} | getattr(explainer, "background", {})
 
 
 def source_hash(thing: Any) -> str:

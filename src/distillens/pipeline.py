@@ -18,7 +18,7 @@ from distillens.errors import RecipeError
 from distillens.flow import Flow, headline, manifest, query_words
 from distillens.progress import Observer, Silent
 from distillens.run import Run
-from distillens.store import write_json
+from distillens.store import write_json, write_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -353,9 +353,15 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
 
         rows, target = flow.explained(explainer)
         errors: list[float] = []
+        twice = (False, True) if flow.recipe.audit.repeatability else (False,)
+        if group == "teacher" and method in flow.background_files():  # a finished run needs no file from outside
+            source = flow.background_source(method)
+            write_record(
+                folder / flow.background_place(method), {}, {"values": source.values, "row_ids": source.row_ids}
+            )
         for model in models:
-            for repeat in (False, True) if model == group else (False,):
-                background = flow.background(explainer, repeat=repeat)
+            for repeat in twice if model == group else (False,):
+                background = flow.background(method, draw="repeat" if repeat else "")
                 seed = flow.seed("explain", method, "repeat" if repeat else "")
                 explanation = explain_rows(
                     explainer, flow.models[model], rows, target=target, background=background, seed=seed,
@@ -364,11 +370,15 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
                 explanation.save(folder / "explanations" / f"{model}{'.repeat' if repeat else ''}.{method}.safetensors")
                 errors += [] if explanation.stderr is None else [float(np.nanmedian(explanation.stderr))]
         precision = f"median standard error {np.median(errors):.2g}" if errors else "exact"
-        return f"{method} of {len(rows):,} rows · {len(models)} model{'s' if len(models) > 1 else ''} · {precision}"
+        drawn, among = len(flow.background(method)), len(flow.background_source(method))
+        against = "" if explainer.kind == "intrinsic" else f" · background {drawn:,} of {among:,}"
+        many = f"{len(models)} model{'s' if len(models) > 1 else ''}"
+        return f"{method} of {len(rows):,} rows · {many}{against} · {precision}"
 
     owner = ("controls/twin",) if group == "teacher" else (f"students/{group}", f"controls/{group}")
     reads = tuple(stage for stage in ("data", "teacher", *owner) if stage in flow.run.results)
-    flow.stage(stage, work, part=flow.parts["explain"], reads=reads, code=EXPLAINING, given=flow.given_text())
+    part = {"explain": flow.parts["explain"], "repeatability": flow.recipe.audit.repeatability}
+    flow.stage(stage, work, part=part, reads=reads, code=EXPLAINING, given=flow.given_to_explain(method))
 
 
 def audit(flow: Flow, name: str) -> None:
@@ -400,7 +410,7 @@ def _audited(flow: Flow, name: str, student: Model, explanations: Any) -> Audit:
     controls = {role: flow.models[f"{name}.{role}"] for role in flow.control_roles(name)}
     if flow.has_twin:
         controls["twin"] = flow.models["twin"]
-    first = next(iter(flow.explainers.values()), None)
+    first = next(iter(flow.explainers), None)
     return compare(
         flow.models["teacher"],
         student,
@@ -449,7 +459,7 @@ def export(flow: Flow, name: str) -> None:
             rows, target = flow.explained(explainer)
             seed = flow.seed("explain", method, "")
             explanations[method]["student"] = explain_rows(
-                explainer, exported, rows, target=target, background=flow.background(explainer), seed=seed,
+                explainer, exported, rows, target=target, background=flow.background(method), seed=seed,
                 keep=flow.run.partial(f"export/{name}"), label=exported.label,
             )  # fmt: skip
         audited = _audited(flow, name, exported, explanations)

@@ -509,3 +509,40 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(
         len(explained) == 2 * 3 - 5
     )  # twice three blocks; the student is the same file, so its blocks are the teacher's
     assert not (out / ".partial").exists()
+
+
+def test_reasons_against_several_draws_of_the_background(
+    elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain", "--model", str(elsewhere / "line.onnx"), "--data", str(elsewhere / "test.csv"), "--target", "outcome",
+               "--ignore", "region", "--ignore", "colour", "--rows", "3,8", "--background-rows", "6"]  # fmt: skip
+    assert main([*command, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["background_draws"] is None
+    out = tmp_path / "r.csv"
+    assert main([*command, "--background-draws", "4", "--json", "--out", str(out)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert len(record["background_draws"]["backgrounds"]) == 4
+    assert record["background_draws"]["rows"] == 2
+    for row, alone in zip(record["rows"], plain["rows"], strict=True):
+        assert [r["attribution"] for r in row["reasons"]] == [r["attribution"] for r in alone["reasons"]]
+        assert 0 <= row["same_top"] <= 1
+        assert all(r["spread"] > 0 for r in row["reasons"])
+    assert list(pd.read_csv(out).columns)[-1] == "spread"
+    assert main([*command, "--background-draws", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "against 4 draws of it two draws name the same main reason in" in text
+    assert "with the background)" in text
+    assert main([*command[:-1], "200", "--background-draws", "2"]) == 2
+    assert "holds the same rows" in capsys.readouterr().err
+
+
+def test_an_audit_may_leave_out_the_second_explanation(
+    elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--ignore", "region", "--ignore", "colour"]
+    for option, there in (("--repeatability", True), ("--no-repeatability", False)):
+        assert audited(elsewhere, "line.onnx", "line.onnx", tmp_path / option, *more, option, "--json") in (0, 1, 4)
+        record = json.loads(capsys.readouterr().out)
+        assert (record["reasons"]["background_sensitivity"] is not None) == there
+        assert any("stays the same in" in finding["text"] for finding in record["findings"]) == there

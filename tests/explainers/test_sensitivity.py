@@ -20,17 +20,17 @@ def test_a_linear_model_moves_with_the_background_mean(rng, table, formula):
         formula(lambda v: v @ w), table(x), ExactShapley(), backgrounds=backgrounds, target=np.zeros(6, dtype=np.int64)
     )
     means = np.stack([b.values.mean(axis=0) for b in backgrounds.values()])
-    np.testing.assert_allclose(s.spread, np.tile(np.abs(w) * means.std(axis=0, ddof=1), (6, 1)), atol=1e-10)
-    assert (s.sampling == 0).all()
+    np.testing.assert_allclose(s.moved.spread, np.tile(np.abs(w) * means.std(axis=0, ddof=1), (6, 1)), atol=1e-10)
+    assert (s.moved.sampling == 0).all()
     phi = np.stack([(x - m) * w for m in means])
     top = np.abs(phi).argmax(axis=2)
-    np.testing.assert_allclose(s.same_top, [(top[[0, 0, 1], i] == top[[1, 2, 2], i]).mean() for i in range(6)])
+    np.testing.assert_allclose(s.moved.same_top, [(top[[0, 0, 1], i] == top[[1, 2, 2], i]).mean() for i in range(6)])
     for i in range(6):
         pairs = [spearmanr(np.abs(phi[a, i]), np.abs(phi[b, i])).statistic for a, b in ((0, 1), (0, 2), (1, 2))]
-        np.testing.assert_allclose(s.rank_correlation[i], np.mean(pairs))
+        np.testing.assert_allclose(s.moved.rank_correlation[i], np.mean(pairs))
     record = json.loads(json.dumps(s.to_json()))
     assert list(record["backgrounds"]) == ["near", "far", "low"]
-    np.testing.assert_allclose(record["units"]["x1"]["spread"], s.spread[0, 1])
+    np.testing.assert_allclose(record["units"]["x1"]["spread"], s.moved.spread[0, 1])
 
 
 def test_the_same_background_twice_does_not_move_reasons(rng, table, formula, smooth_function):
@@ -42,10 +42,10 @@ def test_the_same_background_twice_does_not_move_reasons(rng, table, formula, sm
         backgrounds={"a": b, "b": b},
         target=np.zeros(3, dtype=np.int64),
     )
-    assert (s.spread == 0).all()
-    assert (s.same_top == 1).all()
-    np.testing.assert_allclose(s.rank_correlation, 1)
-    assert (s.sampling > 0).all()  # sampled coalitions, and the record says how much that alone may move
+    assert (s.moved.spread == 0).all()
+    assert (s.moved.same_top == 1).all()
+    np.testing.assert_allclose(s.moved.rank_correlation, 1)
+    assert (s.moved.sampling > 0).all()  # sampled coalitions, and the record says how much that alone may move
 
 
 def test_rows_without_reasons_have_no_ranking(rng, table, formula):
@@ -54,7 +54,7 @@ def test_rows_without_reasons_have_no_ranking(rng, table, formula):
         formula(lambda v: np.zeros(len(v))), x, ExactShapley(), backgrounds=draws(x, rows=1, repeats=2, seed=0),
         target=np.zeros(2, dtype=np.int64),
     )  # fmt: skip
-    assert np.isnan(s.rank_correlation).all()
+    assert np.isnan(s.moved.rank_correlation).all()
     assert s.to_json()["rank_correlation"] is None
     assert s.to_json()["rows_without_ranking"] == 2
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillens.audit.answers import Case, answers_of, decision_of, in_order, known_labels
+from distillens.audit.background import background_finding, background_record
 from distillens.audit.behaviour import draw_background, measure_deletion, measure_masks
 from distillens.audit.findings import find, not_assessed, sentence, statement
 from distillens.audit.gates import judge, profile_of, verdict_of
@@ -70,6 +71,7 @@ def audit(
     tolerance: float | None = None,
     readable: bool | None = None,
     max_explained: int = 100,
+    repeatability: bool = True,
 ) -> Audit:
     """Compare a student with its teacher on n rows.
 
@@ -83,7 +85,8 @@ def audit(
     gates: a profile name or a mapping, see audit/gates.py; None for no verdict but "review". trained_on: row ids used in
     training. level: of all intervals. k: main reasons per row. draws: resamples. optimised: metrics that were training
     objectives. tolerance: for regression, in units of the target (default a quarter of the teacher's standard deviation).
-    readable: whether people can read the student's family. max_explained: rows explained here when none are given.
+    readable: whether people can read the student's family. max_explained: rows explained here when none are given;
+    repeatability: then explain teacher and student a second time, against other background rows.
 
     The order of rows does not matter: rows are put in the order of their ids first.
     Raises InputError for inputs that do not fit, ModelError for models that cannot be compared, RecipeError for gates.
@@ -117,7 +120,7 @@ def audit(
     seconds["metrics"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    explained = _explained(case, explanations, explainers, background, max_explained, missing)
+    explained = _explained(case, explanations, explainers, background, max_explained, missing, repeatability)
     for method in explained:
         measured += measure_reasons(case, method)
         if len(method.units) < 2:
@@ -144,6 +147,8 @@ def audit(
     verdict, why = verdict_of(judged, sliced)
     overlap = int(np.isin(case.inputs.row_ids, list(trained_on)).sum()) if trained_on else 0
     findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case))
+    redrawn = background_record(case, explained[0], level=level) if explained else None
+    findings += background_finding(redrawn, explained[0].method if explained else "")
     results = tuple(_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
     seconds["verdict"] = time.perf_counter() - clock
     seconds["total"] = time.perf_counter() - started
@@ -155,7 +160,7 @@ def audit(
         decision={"adverse": case.classes[adverse_index], "adverse_index": adverse_index, "threshold": case.decision.threshold} if binary else None,
         models=_models(case), metrics=results, slices=tuple(sliced), gates=tuple(judged), findings=tuple(findings),
         not_assessed=tuple(not_assessed(case.task, measured, sliced, missing)), statement=statement(judged, sliced),
-        reasons=reasons_record(case, explained[0]) if explained else None, calibration=calibration_record(case),
+        reasons=reasons_record(case, explained[0]) | {"background_sensitivity": redrawn} if explained else None, calibration=calibration_record(case),
         profile=profile.name, level=level, seed=seed,
         overlap={"rows": overlap, "known": True} if trained_on else {"rows": None, "known": False},
         measured={"seconds": seconds}, columns=_columns(case, measured, main),
@@ -259,10 +264,11 @@ def _explained(
     background: Table | None,
     max_explained: int,
     missing: list[tuple[str, str]],
+    repeatability: bool,
 ) -> list[Explained]:
     """The explanations given, or made here when there is a background."""
     if explanations is None and background is not None and explainers:
-        explanations = dict(_explain(case, name, background, max_explained) for name in explainers)
+        explanations = dict(_explain(case, name, background, max_explained, repeatability) for name in explainers)
     if not explanations:
         why = "no explanations and no background rows were given" if explainers else "no explainer was asked for"
         missing.append(("reasons", why))
@@ -273,7 +279,9 @@ def _explained(
     return matched
 
 
-def _explain(case: Case, name: str, background: Table, rows: int) -> tuple[str, dict[str, Explanation]]:
+def _explain(
+    case: Case, name: str, background: Table, rows: int, repeatability: bool
+) -> tuple[str, dict[str, Explanation]]:
     """One method on a sample of rows: every model on one background, teacher and student once more on another."""
     from distillens.explainers.explain import explain
 
@@ -289,7 +297,7 @@ def _explain(case: Case, name: str, background: Table, rows: int) -> tuple[str, 
         for role, model in case.models.items()
         if role != "constant"
     }
-    for role in ("teacher", "student"):
+    for role in ("teacher", "student") if repeatability else ():
         again = explain(case.models[role], inputs, method=name, target=target, background=second, seed=case.seed + 1)
         made[f"{role}.repeat"] = again
     return made["teacher"].method, made

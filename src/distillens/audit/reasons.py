@@ -28,6 +28,7 @@ class Explained:
     """The explanations of one method on the m rows that teacher and student share.
 
     rows: (m,) positions in the case. maps: by role, (m, F) attributions (NaN where a role lacks a row) and standard errors.
+    backgrounds: by role, ids of the background rows.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Explained:
     median_stderr: float | None
     scale: str
     k: int
+    backgrounds: Mapping[str, Ints]
 
     @property
     def teacher(self) -> Floats:
@@ -93,7 +95,7 @@ def match(case: Case, method: str, explanations: Mapping[str, Explanation]) -> E
     sampled = [e.stderr for e in (teacher, explanations["student"]) if e.stderr is not None]
     median = max(float(np.nanmedian(s)) for s in sampled) if sampled else None
     return Explained(method, rows, tuple(teacher.units), maps, all(e.exact for e in explanations.values()), median,
-                     str(teacher.scale), min(case.k, max(f - 1, 1)))  # fmt: skip
+                     str(teacher.scale), min(case.k, max(f - 1, 1)), {role: e.background_ids for role, e in explanations.items()})  # fmt: skip
 
 
 def _signed(formula: Callable[..., Floats]) -> Callable[[Maps, Maps, int], Floats]:

@@ -15,6 +15,7 @@ import typer
 from distillens.cli.options import (
     Adverse,
     Background,
+    BackgroundDraws,
     BackgroundRows,
     Budget,
     Classes,
@@ -52,7 +53,10 @@ def audit(
     gates: Annotated[str, typer.Option("--gates", help="relative, low_stakes, high_stakes, edge, or METRIC>=LIMIT,METRIC<=LIMIT.")] = "relative",
     explain: Annotated[str, typer.Option("--explain", metavar="METHOD", help="How reasons are found: auto, exact_shapley, kernel_shap, …, or none.")] = "auto",
     explain_rows: Annotated[int, typer.Option("--explain-rows", help="How many rows to explain.", min=2)] = 100,
-    budget: Budget = None, background: Background = None, background_rows: BackgroundRows = 50, seed: Seed = 0,
+    budget: Budget = None, background: Background = None, background_rows: BackgroundRows = 50,
+    repeatability: Annotated[bool, typer.Option("--repeatability/--no-repeatability",
+        help="Explain both models a second time, against other background rows: how much reasons move by themselves.")] = True,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR",
         help="Write audit, rows and passport there (default: only print).", show_default=False)] = None,
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
@@ -73,14 +77,14 @@ def audit(
             teacher_classes=_names(teacher_classes, "--teacher-classes"),
             student_classes=_names(student_classes, "--student-classes"), adverse=adverse, threshold=threshold,
             gates=_gates(gates), method=explain, explained=explain_rows, background_rows=background_rows, budget=budget,
-            seed=seed, keep=None if out is None else Run(out).partial("explain"), trust_code=trust_code,
+            repeatability=repeatability, seed=seed, keep=None if out is None else Run(out).partial("explain"), trust_code=trust_code,
         )  # fmt: skip
     result = done.audit
     if out is not None:
         command = {
             "teacher": teacher, "student": student, "data": data, "target": target, "adverse": adverse, "threshold": threshold,
             "background": done.background, "gates": gates, "explain": explain, "explain_rows": explain_rows, "budget": budget,
-            "seed": seed,
+            "repeatability": repeatability, "seed": seed,
         }  # fmt: skip
         write_audit(done, out, name=out.resolve().name, command=command, seed=seed)
     if as_json:
@@ -105,7 +109,8 @@ def explain(
     data: Data = None, target: Target = None, ignore: Ignore = None, classes: Classes = None, adverse: Adverse = None,
     threshold: Threshold = None,
     method: Annotated[str | None, typer.Option("--method", help="The explainer (default: auto; of a run, its first).", show_default=False)] = None,
-    budget: Budget = None, background: Background = None, background_rows: BackgroundRows = 100, seed: Seed = 0,
+    budget: Budget = None, background: Background = None, background_rows: BackgroundRows = 100,
+    background_draws: BackgroundDraws = 1, seed: Seed = 0,
     top: Annotated[int, typer.Option("--top", help="Reasons a row to print; JSON and CSV hold all.", min=1)] = 4,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write every reason of every row as CSV.", show_default=False)] = None,
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
@@ -124,8 +129,9 @@ def explain(
                      "--budget": budget, "--background": background}  # fmt: skip
             _refuse(given, "goes with --model; a run has its own data, background and budget")
             done = explain_run(
-                run, rows=picked, model=student, method=method, target=adverse, keep=keep, trust_code=trust_code
-            )
+                run, rows=picked, model=student, method=method, target=adverse, background_draws=background_draws, keep=keep,
+                trust_code=trust_code,
+            )  # fmt: skip
         else:
             _refuse({"--student": student}, "goes with the folder of a run")
             if model is None or data is None:
@@ -133,7 +139,7 @@ def explain(
             done = explain_file(
                 model, data, rows=picked, target=target, ignore=ignore or (), classes=_names(classes, "--classes"),
                 adverse=adverse, threshold=threshold, background=background, background_rows=background_rows,
-                method=method or "auto", budget=budget, seed=seed, keep=keep, trust_code=trust_code,
+                method=method or "auto", budget=budget, background_draws=background_draws, seed=seed, keep=keep, trust_code=trust_code,
             )  # fmt: skip
     if out is not None:
         done.write_csv(out)
@@ -328,6 +334,12 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
     if not quiet:
         how = "exact" if record["exact"] else f"{record['budget']:,} coalitions a row"
         typer.echo(f"{clean(record['model'])} by {record['method']} ({how}); background: {clean(record['background'])}")
+        if (redrawn := record["background_draws"]) is not None:
+            ranks = redrawn["rank_correlation"]
+            typer.echo(
+                f"against {len(redrawn['backgrounds'])} draws of it two draws name the same main reason in {redrawn['same_top']:.0%} of rows"
+                + ("" if ranks is None else f", and their rankings correlate with {number(ranks)}")
+            )
     for row in record["rows"]:
         said = ""
         if row["decided"] is not None:
@@ -341,7 +353,8 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
             noise = reason["stderr"] or 0.0
             error = f" ± {noise:.2g}" if noise > 1e-9 * abs(reason["attribution"]) else ""  # rounding is no uncertainty
             value = "" if reason["value"] is None else f" = {clean(reason['value'])}"
-            typer.echo(f"  {_signed(reason['attribution'])}{error}  {clean(reason['feature'])}{value}")
+            moves = "" if reason["spread"] is None else f"  (moves by {reason['spread']:.2g} with the background)"
+            typer.echo(f"  {_signed(reason['attribution'])}{error}  {clean(reason['feature'])}{value}{moves}")
         rest = row["reasons"][top:]
         if rest:
             typer.echo(f"  {_signed(sum(r['attribution'] for r in rest))}  {len(rest)} others together")

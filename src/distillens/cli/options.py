@@ -48,6 +48,15 @@ Background = Annotated[
         show_default=False,
     ),
 ]
+BackgroundDraws = Annotated[
+    int,
+    typer.Option(
+        "--background-draws",
+        help="Draw the background so often, and say how much the reasons move; each draw is one more explanation.",
+        min=1,
+        max=100,
+    ),
+]
 BackgroundRows = Annotated[int, typer.Option("--background-rows", help="How many of them to draw.", min=1)]
 Budget = Annotated[
     int | None,

@@ -45,7 +45,7 @@ def explain(
     when the explanation is safe. Models without a fingerprint keep none (see explainers/blocks.py).
     Raises InputError (with "did you mean"), ModelError. Warns BudgetWarning when the budget is small.
     """
-    explainer = _explainer(method, len(inputs.columns), budget, scale)
+    explainer = chosen_explainer(method, len(inputs.columns), budget=budget, scale=scale)
     targets = resolve_target(model, inputs, target)
     return explain_rows(explainer, model, inputs, target=targets, background=background, seed=seed, keep=keep)
 
@@ -82,7 +82,8 @@ def resolve_target(model: Model, inputs: Table, target: int | str | Sequence[int
     return np.array(np.broadcast_to(index, (n,)), dtype=np.int64)
 
 
-def _explainer(method: object, units: int, budget: int | None, scale: Scale | None) -> Explainer:
+def chosen_explainer(method: object, units: int, *, budget: int | None = None, scale: Scale | None = None) -> Explainer:
+    """The explainer that `explain` uses for `units` features. Raises InputError."""
     if method == "auto":
         budget = AUTO_BUDGET if budget is None else budget
         method = "exact_shapley" if fits(units, budget) else "kernel_shap"

@@ -10,7 +10,7 @@ from distillens.errors import InputError, did_you_mean
 ScaleName = Literal["log_odds", "probability", "logit", "value"]
 BackgroundSettings = dict[str, str | int]
 
-BACKGROUND_SPLITS = ("train", "validation")
+BACKGROUND_SOURCES = ("train", "validation", "file", "rows")
 
 
 def default_background() -> BackgroundSettings:
@@ -34,15 +34,32 @@ def check_scale(kind: str, scale: object, *, optional: bool = False) -> None:
 
 
 def check_background(kind: str, background: object) -> None:
-    """InputError unless it is a mapping with `from` (train or validation) and `rows` (≥ 1); both may be left out."""
+    """InputError unless it says where the rows that stand for "unknown" come from and how many are drawn.
+
+    from: train (the default) or validation, rows of that split; file, rows of the table that `file` names; rows, the explained rows
+    themselves. rows: how many, 100 unless given.
+    """
     if not isinstance(background, Mapping):
         raise InputError(f"{kind}: background should be like {{from: train, rows: 100}}, but is {background!r}.")
     for key in background:
-        if key not in ("from", "rows"):
-            raise InputError(f"{kind}: background has no setting {key!r}.{did_you_mean(str(key), ('from', 'rows'))}")
-    source = background.get("from", "train")
-    if source not in BACKGROUND_SPLITS:
-        raise InputError(f"{kind}: background rows come from the split train or validation, not from {source!r}.")
+        if key not in ("from", "rows", "file"):
+            raise InputError(
+                f"{kind}: background has no setting {key!r}.{did_you_mean(str(key), ('from', 'rows', 'file'))}"
+            )
+    source, file = background.get("from", "train"), background.get("file")
+    if source not in BACKGROUND_SOURCES:
+        raise InputError(
+            f"{kind}: background rows come from train, validation, file or rows (those explained), not from {source!r}."
+            f"{did_you_mean(str(source), BACKGROUND_SOURCES)}"
+        )
+    if source == "file" and (not isinstance(file, str) or not file):
+        raise InputError(
+            f"{kind}: background rows from a file need its name: {{from: file, file: train.csv, rows: 100}}."
+        )
+    if source != "file" and file is not None:
+        raise InputError(
+            f"{kind}: background names the file {file!r}, but takes its rows from {source}; write from: file."
+        )
     check_count(f"{kind}: background rows", background.get("rows", 100), least=1)
 
 

@@ -215,6 +215,7 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
             except InputError as error:
                 yield f"students.{name}: {error}"
     for position, (kind, explainer) in enumerate(explainers.items()):
+        yield from _background(f"explain.{position}.background", recipe, explainer, dataset, checked)
         yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)
         if explainer.kind in INSIDE:
             yield from _only_kinds(f"explain.{position}", recipe, explainer.kind)
@@ -255,6 +256,31 @@ def _only_kinds(path: str, recipe: Recipe, kind: str) -> Iterator[str]:
     if others:
         yield (f"{path}: {kind} explains kinds {', '.join(INSIDE[kind])} only, but a run would also explain {', '.join(others)}; "
                "use kernel_shap, which explains any model.")  # fmt: skip
+
+
+def _background(path: str, recipe: Recipe, explainer: Any, dataset: Dataset, checked: Checked) -> Iterator[str]:
+    """Whether the rows that stand for "unknown" are there, and as many as are asked for."""
+    from distillens.data.background import open_background
+
+    settings = getattr(explainer, "background", None)
+    if settings is None:
+        return
+    source, wanted = settings.get("from", "train"), int(settings.get("rows", 100))
+    if source == "file":
+        try:
+            there = len(open_background((recipe.base_dir or Path()) / str(settings["file"]), dataset.columns))
+        except InputError as error:
+            yield f"{path}.file: {error}"
+            return
+    elif source == "rows":
+        there = min(len(dataset.test), int(getattr(explainer, "rows", len(dataset.test))))
+    else:
+        there = len(getattr(dataset, source))
+    if there <= wanted:
+        only = "all of them are" if there == wanted else f"there are {there:,}, and all are"
+        checked.warnings.append(
+            f"{path}.rows: of the {wanted:,} rows asked for {only} drawn every time, so drawing them again (audit.repeatability) changes nothing."
+        )
 
 
 def _explainer(path: str, kind: str, explainer: Any, dataset: Dataset, checked: Checked) -> Iterator[str]:

@@ -59,15 +59,17 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
         stages["twin"] = teacher
         controls, fits = controls + teacher, fits + 1
     answers = explained_answers(recipe, features)
-    stages["explain"] = answers / answers_per_second(recipe.teacher, features, classes) * (3 if "twin" in stages else 2)
-    controls += stages["explain"] / 3 if "twin" in stages else 0.0
+    again = int(recipe.audit.repeatability)  # teacher and student once more, against other background rows
+    once = answers / answers_per_second(recipe.teacher, features, classes)
+    stages["explain"] = once * (1 + again + ("twin" in stages))
+    controls += once if "twin" in stages else 0.0
     for name, entry in recipe.students.items():
         sizes = query_sizes(recipe, n)
         fitted = [fit_seconds(entry, size, features, classes) for size in sizes]
         stages[f"students/{name}"] = sum(fitted) + fitted[-1]  # and once more with the teacher's answers permuted
         fits += len(sizes) + 1
         once = answers / answers_per_second(entry, features, classes)
-        stages["explain"] += 3 * once  # twice the student, once the random teacher's
+        stages["explain"] += (2 + again) * once  # the student, and once the random teacher's
         if with_controls:
             full = recipe.controls == "full"
             undistilled = fit_seconds(entry, n, features, classes) + (fitted[-1] if full else 0.0)

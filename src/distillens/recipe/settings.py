@@ -151,12 +151,16 @@ class TargetSettings(Part):
 
 
 class AuditSettings(Part):
-    """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples."""
+    """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples.
+
+    repeatability: explain teacher and student a second time, with other background rows, coalitions and seed.
+    """
 
     gates: str | dict[str, Any] = "relative"
     slices: Literal["auto"] | tuple[Name, ...] = "auto"
     level: Share = 0.95
     draws: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    repeatability: bool = True
 
 
 class ReportSettings(Part):

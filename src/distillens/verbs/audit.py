@@ -88,6 +88,7 @@ def audit_files(
     explained: int = 100,
     background_rows: int = 100,
     budget: int | None = None,
+    repeatability: bool = True,
     seed: int = 0,
     keep: Path | None = None,
     trust_code: bool = False,
@@ -98,8 +99,9 @@ def audit_files(
     data: a CSV or Parquet file. named: its target and other columns; all others are features, or those that both files name.
     background: a table whose rows stand for "unknown"; without it, rows of the data themselves. method: an explainer, "auto" or
     "none"; explained: rows to explain; budget: coalitions a row. teacher_classes, student_classes: names of a model's outputs in
-    its order, where its file does not name them. keep: a folder for finished blocks of explanations, where the same
-    call finds them again after an interruption. The rest as for `distillens.audit.audit.audit`.
+    its order, where its file does not name them. repeatability: explain both a second time, against other background rows.
+    keep: a folder for finished blocks of explanations, where the same call finds them again after an interruption.
+    The rest as for `distillens.audit.audit.audit`.
     Raises InputError (ModelError, DataError, ArtefactError, UntrustedCodeError) in one sentence for whatever cannot be used.
     """
     import numpy as np
@@ -122,7 +124,16 @@ def audit_files(
     explanations = None
     if method != "none":
         explanations = _explain(
-            models, rows, drawn, method=method, count=explained, budget=budget, adverse=adverse, seed=seed, keep=keep
+            models,
+            rows,
+            drawn,
+            method=method,
+            count=explained,
+            budget=budget,
+            adverse=adverse,
+            repeatability=repeatability,
+            seed=seed,
+            keep=keep,
         )
     result = compare(
         models["teacher"], models["student"], rows.inputs, rows.labels,
@@ -150,7 +161,7 @@ def _half(drawn: Table) -> tuple[Any, Any]:
 
 def _explain(
     models: Mapping[str, Model], rows: Rows, drawn: Table, *, method: str, count: int, budget: int | None,
-    adverse: str | None, seed: int, keep: Path | None,
+    adverse: str | None, repeatability: bool, seed: int, keep: Path | None,
 ) -> dict[str, dict[str, Explanation]]:  # fmt: skip
     """Method → role → explanation: every model on one background, teacher and student once more on another."""
     import numpy as np
@@ -173,7 +184,7 @@ def _explain(
         )
         for role, model in models.items()
     }
-    for role in ("teacher", "student"):
+    for role in ("teacher", "student") if repeatability else ():
         made[f"{role}.repeat"] = explain(
             models[role],
             chosen,

@@ -13,7 +13,8 @@ from distillens.store import JSON, atomic_path
 
 if TYPE_CHECKING:
     from distillens.data.base import Table
-    from distillens.explainers.base import Explanation
+    from distillens.explainers.base import Explainer, Explanation
+    from distillens.explainers.sensitivity import BackgroundSensitivity
     from distillens.flow import Flow
     from distillens.models.base import Decision, Model
 
@@ -23,7 +24,7 @@ FIRST = 5  # rows explained when none are named
 @dataclass(frozen=True, eq=False)
 class Explained:
     """Explanations with what is needed to read them. decided, shares: per row the class decided and its probability, None for
-    regression. background: in words."""
+    regression. background: in words. redrawn: against other draws of it, where that was asked for."""
 
     explanation: Explanation
     rows: Table
@@ -32,6 +33,7 @@ class Explained:
     decided: tuple[str | None, ...]
     shares: tuple[float | None, ...]
     background: str
+    redrawn: BackgroundSensitivity | None = None
 
     def to_json(self) -> JSON:
         """What was explained how, and per row every feature, the strongest reason first."""
@@ -46,6 +48,7 @@ class Explained:
             "budget": e.budget,
             "seed": e.seed,
             "background": self.background,
+            "background_draws": None if self.redrawn is None else self.redrawn.to_json(),
             "rows": [self._row(i) for i in range(len(e))],
         }
 
@@ -60,12 +63,14 @@ class Explained:
             "output": float(e.output[i]),
             "base": float(e.base[i]),
             "residual": float(e.residual[i]),
+            "same_top": None if self.redrawn is None else float(self.redrawn.moved.same_top[i]),
             "reasons": [
                 {
                     "feature": e.units[j],
                     "value": self._value(i, e.units[j]),
                     "attribution": float(e.values[i, j]),
                     "stderr": None if e.stderr is None else float(e.stderr[i, j]),
+                    "spread": None if self.redrawn is None else float(self.redrawn.moved.spread[i, j]),
                 }
                 for j in order
             ],
@@ -79,16 +84,18 @@ class Explained:
         return self.rows.text_of(float(self.rows.values[i, place]), place)
 
     def write_csv(self, path: Path) -> None:
-        """One line a row and feature: row_id, feature, value, attribution, stderr, target, base, output."""
+        """One line a row and feature: row_id, feature, value, attribution, stderr, target, base, output; spread over draws of the
+        background where there are some."""
         import pandas as pd
 
         lines = []
         for record in self.to_json()["rows"]:
             shared = {key: record[key] for key in ("target", "base", "output")}
             lines += [{"row_id": record["row_id"]} | reason | shared for reason in record["reasons"]]
-        names = ("row_id", "feature", "value", "attribution", "stderr", "target", "base", "output")
+        names = ["row_id", "feature", "value", "attribution", "stderr", "target", "base", "output"]
+        names += [] if self.redrawn is None else ["spread"]
         with atomic_path(Path(path)) as part:
-            pd.DataFrame(lines, columns=list(names)).to_csv(part, index=False)
+            pd.DataFrame(lines, columns=names).to_csv(part, index=False)
         shutil.rmtree(kept_beside(Path(path)), ignore_errors=True)
 
 
@@ -123,14 +130,16 @@ def explain_run(
     model: str | None = None,
     method: str | None = None,
     target: str | None = None,
+    background_draws: int = 1,
     keep: Path | None = None,
     trust_code: bool = False,
 ) -> Explained:
     """Explain rows of a run, with the run's own background, budget and seed: stored rows get the stored numbers again.
 
     rows: row ids of any split; None: the first five of the test split. model: a student or "teacher"; None: the chosen student.
-    method: an explainer of the recipe; None: its first. target: a class; None: the run's own. keep: a folder
-    for finished blocks of rows (`kept_beside`).
+    method: an explainer of the recipe; None: its first. target: a class; None: the run's own.
+    background_draws: 2 or more to explain the rows against so many draws of the background. keep: a folder for finished blocks of rows
+    (`kept_beside`).
     Raises RunError when the folder holds no run with models, InputError for unknown rows and names.
     """
     from distillens.explainers.blocks import explain_rows
@@ -146,14 +155,18 @@ def explain_run(
     picked = _rows_of(flow, rows)
     classes = flow.dataset.classes
     index = _targets(flow.models["teacher"], picked, classes, flow.decision, target)
-    background = flow.background(explainer)
+    background = flow.background(chosen)
     made = explain_rows(
         explainer, flow.models[name], picked, target=index, background=background, seed=flow.seed("explain", chosen, ""),
         keep=keep, label=name,
     )  # fmt: skip
+    redrawn = _redrawn(
+        made, flow.models[name], picked, explainer, index, flow.background_source(chosen), len(background), background_draws,
+        seed=flow.seed("explain", "background", "draws"), keep=keep,
+    )  # fmt: skip
     decided, shares = _decided(flow.models[name], picked, classes, flow.decision)
     text = f"{len(background):,} rows of the run's own background"
-    return Explained(made, picked, name, classes, decided, shares, text)
+    return Explained(made, picked, name, classes, decided, shares, text, redrawn)
 
 
 def open_run(directory: str | Path, *, trust_code: bool) -> Flow:
@@ -247,6 +260,7 @@ def explain_file(
     background_rows: int = 100,
     method: str = "auto",
     budget: int | None = None,
+    background_draws: int = 1,
     seed: int = 0,
     keep: Path | None = None,
     trust_code: bool = False,
@@ -255,13 +269,14 @@ def explain_file(
 
     model, data, background: as for `audit_files`. target: the column to predict, which is no feature. classes: names of the model's
     outputs in its order where its file does not name them. adverse: the class explained (default: the second of two, the model's
-    top class of several). rows: positions in the table; None: the first five. keep: a folder for finished blocks of rows
-    (`kept_beside`); a function, which nobody can recognise later, keeps none.
+    top class of several). rows: positions in the table; None: the first five. background_draws: 2 or more to
+    explain the rows against so many draws of the background. keep: a folder for finished blocks of rows (`kept_beside`); a
+    function, which nobody can recognise later, keeps none.
     """
     import numpy as np
 
     from distillens.audit.answers import decision_of
-    from distillens.explainers.explain import explain
+    from distillens.explainers.explain import chosen_explainer, explain
     from distillens.models.files import open_model_file
     from distillens.verbs.audit import Named, read_rows
 
@@ -276,10 +291,29 @@ def explain_file(
     if adverse is not None and not read.classes:
         raise InputError("--adverse names a class, but the model is a regression; leave it out.")
     index = _targets(bound, picked, read.classes, decision, adverse if len(read.classes) > 2 else None)
-    made = explain(
-        bound, picked, method=method, target=index, background=source.take(drawn), budget=budget, seed=seed, keep=keep
+    explainer = chosen_explainer(method, len(read.columns), budget=budget)
+    made = explain(bound, picked, method=explainer, target=index, background=source.take(drawn), seed=seed, keep=keep)
+    redrawn = _redrawn(
+        made, bound, picked, explainer, index, source, len(drawn), background_draws, seed=seed, keep=keep
     )
     decided, shares = _decided(bound, picked, read.classes, decision)
     place = "the data themselves" if backing is None else Path(str(background)).name
     text = f"{len(drawn):,} of {len(source):,} rows of {place}"
-    return Explained(made, picked, bound.label, read.classes, decided, shares, text)
+    return Explained(made, picked, bound.label, read.classes, decided, shares, text, redrawn)
+
+
+def _redrawn(
+    made: Explanation, model: Model, rows: Table, explainer: Explainer, target: Any, source: Table, count: int, number: int, *,
+    seed: int, keep: Path | None,
+) -> BackgroundSensitivity | None:  # fmt: skip
+    """The explanation beside those against other draws of `count` rows of the source, with the same coalitions; None for one draw."""
+    from distillens.explainers.sensitivity import BackgroundSensitivity, draws, explained_against
+
+    if number < 2:
+        return None
+    if not len(made.background_ids):
+        raise InputError(f"{made.method} looks at no background, so there is nothing to draw again.")
+    others = list(draws(source, rows=count, repeats=number, seed=seed + 1).values())[1:]
+    against = {f"draw {k + 2}": other for k, other in enumerate(others)}
+    again = explained_against(model, rows, explainer, backgrounds=against, target=target, seed=made.seed, keep=keep)
+    return BackgroundSensitivity.of({"draw 1": made} | again)
