@@ -63,7 +63,7 @@ def convolved(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 
 def weights_of(module: torch.nn.Module) -> dict[str, Array]:
-    return {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+    return {name: value.detach().double().numpy() for name, value in module.named_parameters()}
 
 
 def views(

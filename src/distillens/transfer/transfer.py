@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from distillens.errors import DataError, InputError, ModelError
-from distillens.models.capture import Tapped
+from distillens.models.capture import Tapped, paths_of
 from distillens.models.torch_module import evaluating
 from distillens.transfer.objectives.base import Batch, Objective, Shapes, Tap, View, as_objective, term_of
 from distillens.transfer.objectives.schedule import Progress, objective_at
@@ -89,6 +89,7 @@ class Transfer(nn.Module):
         self._student_pass: tuple[Any] = (Tapped(student, student_taps),)
         self._teacher = (teacher,)
         self._teacher_pass = (None if teacher is None else Tapped(teacher, teacher_taps),)
+        self._classifiers = (_last_linear(student), None if teacher is None else _last_linear(teacher))
         self.shapes = self._dry_run(example, teacher_example, rows)
         if compile:
             self._student_pass = (torch.compile(self._student_pass[0]),)
@@ -157,7 +158,7 @@ class Transfer(nn.Module):
             loss = loss + self.task_weight * terms[TASK]
         if not self.objectives:
             return Step(loss, _detached(terms), outputs.detach(), None)
-        seen = View(outputs, inputs, layers, ask=self.student)
+        seen = View(outputs, inputs, layers, ask=self.student, classifier=_weights(self._classifiers[0], outputs))
         taught = self._answers(inputs if teacher_inputs is None else teacher_inputs) if teacher is None else teacher
         for name, objective in self.objectives.items():
             now = objective_at(objective, progress)
@@ -176,7 +177,10 @@ class Transfer(nn.Module):
             inputs = inputs.detach().requires_grad_()
         with evaluating(module), torch.set_grad_enabled(self.gradients):
             outputs, layers = run(inputs)
-        return View(outputs, inputs.detach() if not self.gradients else inputs, layers, ask=self._ask)
+        return View(
+            outputs, inputs.detach() if not self.gradients else inputs, layers, ask=self._ask,
+            classifier=_weights(self._classifiers[1], outputs),
+        )  # fmt: skip
 
     def _ask(self, inputs: Tensor) -> Tensor:
         """The teacher's (B', K) outputs of other inputs; differentiable by them where they ask for it."""
@@ -263,6 +267,17 @@ def _shapes(layers: Mapping[Tap, Tensor]) -> dict[Tap, tuple[int, ...]]:
 
 def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in terms.items()}
+
+
+def _last_linear(module: nn.Module) -> nn.Linear | None:
+    """The last linear layer in module order, as the tap "features" has it; None without one."""
+    linear = [part for part in paths_of(module).values() if isinstance(part, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+def _weights(classifier: nn.Linear | None, outputs: Tensor) -> Tensor | None:
+    """(K, C) weights of the layer that gives (B, K) outputs; None where the last linear layer gives something else."""
+    return None if classifier is None or classifier.out_features != outputs.shape[1] else classifier.weight
 
 
 def _same_device(module: nn.Module, inputs: Tensor) -> None:

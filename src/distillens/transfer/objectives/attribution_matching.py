@@ -11,7 +11,8 @@ affine preprocessing, and moves with the batch.
 
 Asks both models (`View.ask`) about `steps` points a row, and differentiates the student's answers twice: about 3·steps passes. The
 teacher's attributions may come frozen from `View.explanations`. For students with ReLU see gradient_matching.py. Inputs of other
-sizes are averaged onto the smaller grid, channels summed where their numbers differ.
+sizes are averaged onto the smaller grid, channels summed where their numbers differ. A student with batch normalisation in training
+mode is asked in that mode: its running statistics then include the points on the way.
 """
 
 from __future__ import annotations

@@ -160,6 +160,18 @@ OBJECTIVES: dict[str, str] = {
     "cc": "distillens.transfer.objectives.cc:CC",
     "cka": "distillens.transfer.objectives.cka:CKA",
     "crd": "distillens.transfer.objectives.crd:CRD",
+    "fitnet": "distillens.transfer.objectives.fitnet:FitNet",
+    "attention_transfer": "distillens.transfer.objectives.attention_transfer:AttentionTransfer",
+    "review": "distillens.transfer.objectives.review:ReviewKD",
+    "mgd": "distillens.transfer.objectives.mgd:MGD",
+    "vid": "distillens.transfer.objectives.vid:VID",
+    "simkd": "distillens.transfer.objectives.simkd:SimKD",
+    "cat_kd": "distillens.transfer.objectives.cat_kd:CATKD",
+    "gradient_matching": "distillens.transfer.objectives.gradient_matching:GradientMatching",
+    "jacobian": "distillens.transfer.objectives.jacobian:JacobianMatching",
+    "gradcam_matching": "distillens.transfer.objectives.gradcam_matching:GradCAMMatching",
+    "attribution_matching": "distillens.transfer.objectives.attribution_matching:AttributionMatching",
+    "noise_queries": "distillens.transfer.objectives.noise_queries:NoiseQueries",
 }
 
 

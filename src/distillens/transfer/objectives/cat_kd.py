@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 def class_activation_maps(features: Tensor, classifier: Tensor) -> Tensor:
     """(B, K, H, W) Σ_c w_kc F_c from features (B, C, H, W) or a grid of tokens (B, T, C) and weights (K, C).
 
-    Raises InputError when the channels differ.
+    Raises InputError for vectors, and when the channels differ.
     """
     import torch
 
+    if features.ndim == 2:
+        raise InputError("cat_kd needs a layer with positions, (B, C, H, W) or (B, T, D), and got a vector.")
     maps = as_maps(features)
     if classifier.ndim != 2 or classifier.shape[1] != maps.shape[1]:
         raise InputError(

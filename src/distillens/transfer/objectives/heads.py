@@ -71,15 +71,32 @@ def _averaged(layer: Tensor) -> Tensor:
 
 
 class MaskedGenerator(nn.Module):
-    """MGD's align and G: `align` brings the student's maps to the teacher's shape; the module itself generates from masked maps."""
+    """MGD's align and G: `align` brings the student's maps to the teacher's shape; the module itself generates from masked maps.
 
-    def __init__(self, student_shape: Shape, teacher_shape: Shape) -> None:
+    Where a batch brings no generator, masks are drawn from one whose state is kept here, and goes into checkpoints.
+    """
+
+    draws: Tensor
+
+    def __init__(self, student_shape: Shape, teacher_shape: Shape, *, seed: int) -> None:
         super().__init__()
         s, t = map_shape(student_shape), map_shape(teacher_shape)
         self.align = nn.Identity() if s == t else projector(s, t)
         self.generate = nn.Sequential(
             nn.Conv2d(t[0], t[0], 3, padding=1), nn.ReLU(), nn.Conv2d(t[0], t[0], 3, padding=1)
         )
+        self.register_buffer("draws", torch.Generator().manual_seed(seed).get_state())
+
+    def keep(self, shape: Shape, masked: float, draw: torch.Generator | None) -> Tensor:
+        """0 with probability `masked` and 1 otherwise."""
+        own = draw is None
+        if draw is None:
+            draw = torch.Generator()
+            draw.set_state(self.draws.cpu())
+        keep = torch.rand(shape, generator=draw, device=draw.device) >= masked
+        if own:
+            self.draws.copy_(draw.get_state())
+        return keep
 
     def forward(self, masked: Tensor) -> Tensor:
         generated: Tensor = self.generate(masked.to(next(self.parameters()).dtype))

@@ -7,7 +7,8 @@ The paper masks pixels, M (B, 1, H, W); its code for classification masks whole 
 has few pixels. Every entry of M is 0 with probability λ. Defaults are those of that code: channels, λ = 0.15 and α = 7e-5, which is
 the weight here: the loss is a sum over a whole feature map, and a weight of 1 would drown everything else.
 Where grids differ the student's map is brought onto the teacher's; tokens are used on their grid without the class token; vectors
-are maps of one pixel. Several pairs of layers are summed. Masks are drawn from the batch's generator.
+are maps of one pixel. Several pairs of layers are summed. Masks are drawn from the batch's generator,
+or from one kept with the module where the batch has none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from distillens.transfer.objectives.base import Batch, Shapes
 
@@ -40,15 +41,6 @@ def mgd_loss(generated: Tensor, teacher_features: Tensor) -> Tensor:
         )
     student, teacher = wide(generated, teacher_features)
     return (student - teacher).square().flatten(1).sum(dim=1)
-
-
-def keep_mask(maps: Tensor, *, masked: float, mask: Mask, draw: Generator) -> Tensor:
-    """(B, C, 1, 1) or (B, 1, H, W) of 0 and 1 for maps (B, C, H, W): each entry is 0 with probability `masked`."""
-    import torch
-
-    rows, channels, height, width = maps.shape
-    shape = (rows, channels, 1, 1) if mask == "channel" else (rows, 1, height, width)
-    return (torch.rand(shape, generator=draw, device=draw.device) >= masked).to(maps)
 
 
 @dataclass(frozen=True)
@@ -77,16 +69,18 @@ class MGD:
         if self.mask not in {"channel", "pixel"}:
             raise InputError(f"mask is channel or pixel, got {self.mask!r}.")
 
-    def term(self, shapes: Shapes, *, seed: int) -> nn.Module:  # noqa: ARG002 (weights come from torch's seeded generator)
+    def term(self, shapes: Shapes, *, seed: int) -> nn.Module:
         from distillens.transfer.objectives.heads import MaskedGenerator
         from distillens.transfer.objectives.maps import as_maps
         from distillens.transfer.objectives.paired import PairedTerm, shape_pairs
 
         def loss(head: nn.Module, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-            if batch.draw is None:
-                raise InputError("mgd draws masks and needs Batch.draw, a torch.Generator.")
-            aligned = head.align(as_maps(student))  # type: ignore[operator]  # a module; torch types attributes as Tensor | Module
-            keep = keep_mask(aligned, masked=self.masked, mask=self.mask, draw=batch.draw)
+            assert isinstance(head, MaskedGenerator)
+            aligned = head.align(as_maps(student))
+            rows, channels, height, width = aligned.shape
+            shape = (rows, channels, 1, 1) if self.mask == "channel" else (rows, 1, height, width)
+            keep = head.keep(shape, self.masked, batch.draw).to(aligned)
             return mgd_loss(head(aligned * keep), as_maps(teacher))
 
-        return PairedTerm(self, [MaskedGenerator(s, t) for s, t in shape_pairs(self, shapes)], loss)
+        pairs = shape_pairs(self, shapes)
+        return PairedTerm(self, [MaskedGenerator(s, t, seed=seed + i) for i, (s, t) in enumerate(pairs)], loss)

@@ -9,7 +9,8 @@ either model by its inputs, only `View.ask`.
 σ is in units of the teacher's inputs. Both models see the same noise: where the student takes the same pixels with another mean and standard
 deviation a channel, its noise is multiplied by the ratio of the deviations of both inputs over the batch (see input_gradients.py).
 Where grids differ the noise is drawn on the smaller one and repeated on the larger, where the numbers of channels differ it is the
-same in all channels and counted in the deviation of each: then both see it. Drawn from the batch's generator.
+same in all channels and counted in the deviation of each: then both see it. Drawn from the batch's generator. A student with batch
+normalisation in training mode is asked in that mode: its running statistics then include the noisy rows.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ class NoiseQueries:
         import torch
 
         if batch.draw is None:
-            raise InputError("noise_queries draws noise and needs Batch.draw, a torch.Generator.")
+            raise InputError(
+                "noise_queries draws noise and needs Batch.draw, a torch.Generator; in a loop of your own: transfer.step(x, y, draw=generator).loss"
+            )
         if student.ask is None or teacher.ask is None:
             whose = "student" if student.ask is None else "teacher"
             raise InputError(
