@@ -133,8 +133,12 @@ class NetworkStudent:
             if task not in getattr(objective, "tasks", (task,)):
                 other = "; use {kind: mse}" if task == "regression" else ""
                 raise InputError(f"The objective {objective.kind!r} is not for {task}{other}.")
-        if any(o.student_taps or o.teacher_taps or o.needs_gradient for o in self.objectives):
-            raise InputError("Objectives on layers or input gradients are not available for tables yet; use kd or mse.")
+        if any(
+            o.student_taps or o.teacher_taps or o.needs_gradient or getattr(o, "asks", False) for o in self.objectives
+        ):
+            raise InputError(
+                "Objectives on layers, input gradients or further questions are not available for tables yet; use kd or mse."
+            )
         return self.objectives
 
     def _batch_size(self, n: int) -> int:

@@ -87,6 +87,7 @@ class AttributionMatching:
     teacher_taps: ClassVar[tuple[Tap, ...]] = ()
     needs_gradient: ClassVar[bool] = False  # by the batch's own inputs; the points it asks about are its own
     zero_when_equal: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
 
     kind: Literal["attribution_matching"] = "attribution_matching"
     weight: float = 1.0

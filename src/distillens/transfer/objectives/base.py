@@ -93,8 +93,8 @@ class Objective(Protocol):
     student_taps, teacher_taps: layers it wants to see, as many of one as of the other, or "auto".
     needs_gradient: whether it differentiates outputs or layers by the inputs: both models then run with gradients.
 
-    An objective may also have `tasks`, where it is not for all of binary, multiclass and regression, and
-    `zero_when_equal`, True where a student equal to its teacher scores 0.
+    An objective may also have `tasks`, where it is not for all of binary, multiclass and regression, `zero_when_equal`,
+    True where a student equal to its teacher scores 0, and `asks`, True where it asks models about other inputs (View.ask).
     """
 
     @property

@@ -71,6 +71,7 @@ class NoiseQueries:
     teacher_taps: ClassVar[tuple[Tap, ...]] = ()
     needs_gradient: ClassVar[bool] = False
     zero_when_equal: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
 
     kind: Literal["noise_queries"] = "noise_queries"
     weight: float = 1.0
