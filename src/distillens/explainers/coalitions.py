@@ -85,11 +85,7 @@ def coalitions(units: int, budget: int, seed: int) -> CoalitionPlan:
         raise InputError("There is nothing to attribute to: a coalition plan needs at least one unit.")
     if fits(units, budget):
         return _exact_plan(units, budget, seed)
-    if budget < 2 * units:
-        raise InputError(
-            f"A budget of {budget} coalitions is too small for {units} units: it takes at least {2 * units}, and 10 per unit "
-            "for stable numbers. Raise the budget or group features."
-        )
+    check_budget(units, budget)
     size_weight = size_distribution(units)
     fixed_masks, fixed_weights, next_size = _enumerated(units, budget, size_weight)
     left = budget - len(fixed_masks)
@@ -106,6 +102,15 @@ def coalitions(units: int, budget: int, seed: int) -> CoalitionPlan:
         budget=budget,
         seed=seed,
     )
+
+
+def check_budget(units: int, budget: int) -> None:
+    """InputError for a budget below 2 · units."""
+    if budget < 2 * units:
+        raise InputError(
+            f"A budget of {budget} coalitions is too small for {units} units: it takes at least {2 * units}, and 10 per unit "
+            "for stable numbers. Raise the budget or group features."
+        )
 
 
 def _exact_plan(units: int, budget: int, seed: int) -> CoalitionPlan:
@@ -130,7 +135,7 @@ def _enumerated(units: int, budget: int, size_weight: Floats) -> tuple[Bools, Fl
         number = sum(comb(units, k) for k in sizes)
         if left * own / share < number or left - number < 4:
             break
-        small = _of_size(units, size)
+        small = of_size(units, size)
         block = small if len(sizes) == 1 else np.concatenate([small, ~small])
         masks.append(block)
         weights.append(np.full(len(block), own / number))
@@ -141,7 +146,8 @@ def _enumerated(units: int, budget: int, size_weight: Floats) -> tuple[Bools, Fl
     return np.concatenate(masks), np.concatenate(weights), size
 
 
-def _of_size(units: int, size: int) -> Bools:
+def of_size(units: int, size: int) -> Bools:
+    """All C(units, size) coalitions of a size."""
     members = np.array(list(itertools.combinations(range(units), size)), dtype=np.int64)
     masks = np.zeros((len(members), units), dtype=np.bool_)
     np.put_along_axis(masks, members, True, axis=1)

@@ -40,7 +40,7 @@ def explain(
     of the features fit the budget (2,048 unless given), KernelSHAP otherwise.
     target: a class index, one per row, a class name, or "predicted" (each row's top class). Default: class 1 of two, the
     predicted class of several; regression has none. background: rows that stand for "unknown", needed by Shapley methods.
-    budget: coalitions per row. scale: log_odds (for regression: the value) unless given; a glass-box model's own for `intrinsic`.
+    budget: coalitions per row and background row. scale: log_odds (for regression: the value) unless given; a glass-box model's own for `intrinsic`.
     keep: a folder where finished blocks of rows are kept, and found again when the same call is made after an interruption; remove it
     when the explanation is safe. Models without a fingerprint keep none (see explainers/blocks.py).
     Raises InputError (with "did you mean"), ModelError. Warns BudgetWarning when the budget is small.

@@ -24,7 +24,6 @@ on from there. The sums are the same up to float32 rounding.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ from distillens.errors import InputError, ModelError
 from distillens.explainers.units import units_of
 from distillens.models.base import SplitModel, checked_outputs, evaluate, on_scale
 from distillens.models.memory import out_of_memory
+from distillens.models.threads import one_blas_thread
 from distillens.progress import task
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from distillens.models.base import Model, Scale
 
 MEMORY_BYTES = 32 * 2**20
-CACHED_ROWS = 4096  # masked rows per core and model call: a small network is done with them before they leave the cache
+CACHED_ROWS = 4096  # masked rows per model call: a small network is done with them before they leave the cache
 COPIES = 10  # a chunk is assumed to take this many times its own size: the rows, their encoding, a model's layers
 AGREEING = (
     1.0  # look for equal masked rows when a row and a background row agree in at least this many columns on average …
@@ -76,15 +76,10 @@ def resolved_scale(model: Model, scale: Scale) -> Scale:
 def rows_that_fit(features: int, memory_bytes: int) -> int:
     """How many masked rows of `features` float64 columns go through a model at once; at least 1.
 
-    As many as the memory holds, but no more than `CACHED_ROWS` for every core that OpenMP may use.
+    As many as the memory holds, but no more than `CACHED_ROWS`, whatever the number of threads: with 8,192 rows a network of 64
+    units took half as long again, because its layers came from fresh memory at every call.
     """
-    return max(1, min(memory_bytes // (8 * max(1, features) * COPIES), CACHED_ROWS * _cores()))
-
-
-def _cores() -> int:
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, int(wanted)) if wanted.isdigit() else available)
+    return max(1, min(memory_bytes // (8 * max(1, features) * COPIES), CACHED_ROWS))
 
 
 def masked_means(
@@ -157,9 +152,9 @@ def masked_blocks(
     targets = np.broadcast_to(np.asarray(target, dtype=np.int64), (n,))
     scale = resolved_scale(model, scale)
 
-    kept = masks[:, units.of_column]
+    kept = masks.take(units.of_column, axis=1)  # in C order, unlike masks[:, columns]
     limit = chunk_rows or rows_that_fit(len(inputs.columns), memory_bytes)
-    query = _Query(model, lambda values: evaluate(model, inputs.with_values(values)), limit)
+    query = Query(model, lambda values: evaluate(model, inputs.with_values(values)), limit)
     most = max(1, memory_bytes // (64 * max(1, m)))
     search = (
         _Search(background.values, kept)
@@ -173,17 +168,11 @@ def masked_blocks(
             means = np.empty((block.stop - begin, m))
             split = _Split.of(model, inputs, block, background)
             if split is not None:
-                for rows, at, outputs in split(kept, limit):
-                    here = _means(
-                        outputs,
-                        model,
-                        targets[block][rows],
-                        scale,
-                        weights,
-                        outputs.shape[0] // (b * (rows.stop - rows.start)),
-                    )
-                    means[rows, at : at + here.shape[1]] = here
-                    advance(here.size)
+                with one_blas_thread():
+                    for rows, at, outputs in split(kept, limit):
+                        here = _means(outputs, model, targets[block][rows], scale, weights, len(outputs) // b)
+                        means[rows, at : at + here.shape[1]] = here
+                        advance(here.size)
                 yield block, means
                 continue
             start = begin
@@ -261,7 +250,7 @@ class _Split:
         """(rows of the block, first mask, (masks · rows · b, K) outputs), chunk by chunk."""
         features, b, width = self.theirs.shape
         model = self.model
-        query = _Query(model, lambda sums: checked_outputs(model, model.from_hidden(sums), len(sums)), limit)
+        query = Query(model, lambda sums: checked_outputs(model, model.from_hidden(sums), len(sums)), limit)
         step = max(1, limit // b)
         sums: Parts = np.empty((0, b, width), dtype=np.float32)
         for at in range(0, len(kept), step):
@@ -315,7 +304,7 @@ class _Search:
         self.kept_bits = kept.T.astype(np.uint64)
         self.other = (_words(background) @ (~kept).T.astype(np.uint64)).T  # (masks, b) hashes of the background's share
 
-    def __call__(self, query: _Query, x: Floats) -> tuple[Floats, float]:
+    def __call__(self, query: Query, x: Floats) -> tuple[Floats, float]:
         """((masks · b, K) outputs, share of forward passes saved)."""
         hashes = ((_words(x[None]) @ self.kept_bits).T + self.other).reshape(-1)
         place, first = _factorize(hashes)
@@ -346,7 +335,7 @@ def _words(values: Floats) -> Words:
         return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
 
 
-class _Query:
+class Query:
     """Calls a model with at most `limit` rows at once, and with half as many from then on when memory runs out."""
 
     def __init__(self, model: Model, ask: Callable[[NDArray[Any]], Floats], limit: int) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 _lock = threading.Lock()
 _inside = 0  # threads with an open block in this process
@@ -42,3 +44,17 @@ def one_thread() -> Iterator[None]:
             with _lock:
                 _inside -= 1
                 torch.set_num_threads(_outside)
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's matrix products use one thread inside the block, and as many as before after it. The whole process is concerned."""
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache  # looking for the libraries takes milliseconds
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
