@@ -108,6 +108,59 @@ def test_candidates_are_stages_blocks_and_layers_of_plain_stacks() -> None:
     assert candidate_layers(vgg, x) == ("1:output", "4:output", "7:output", "9:output")
 
 
+class Stage(nn.Module):
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.b1 = Sum(before, after, stride)
+        self.b2 = Sum(after, after, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b2(self.b1(x))
+        return out
+
+
+class Sum(nn.Module):
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(before, after, 1, stride), nn.Conv2d(before, after, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.one(x) + self.two(x).relu()
+        return out
+
+
+class Recurrent(nn.Module):
+    """Stages that stand beside each other under names of their own, and a block that is called three times and returns a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.s1, self.s2 = Stage(3, 4, 1), Stage(4, 6, 2)
+        self.shared = nn.ModuleList([nn.LSTM(6, 6, batch_first=True), Wrapped(6)])
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.s2(self.s1(x)).flatten(2).transpose(1, 2)
+        for _ in range(3):
+            tokens, _ = self.shared[1](tokens)
+        out: Tensor = self.head(tokens[:, 0])
+        return out
+
+
+class Wrapped(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner(x).relu(), x
+
+
+def test_candidates_beside_each_other_and_called_several_times() -> None:
+    assert candidate_layers(Recurrent(), images(2, 8)) == (
+        "s1:output", "s2:output", "shared.1:output[0]#1", "shared.1:output[0]#2", "shared.1:output[0]#3",
+    )  # fmt: skip
+
+
 def test_a_network_is_matched_with_itself_layer_by_layer() -> None:
     model, x = net({"kind": "resnet", "depth": 14}), images(200)
     model.train()

@@ -27,7 +27,7 @@ from distillens.similarity import cka_of, hsic_unbiased
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from distillens.models.capture import Tap
+    from distillens.models.capture import Layer, Tap
     from distillens.transfer.objectives.base import Shapes
 
 ROWS = 2000  # more change the second digit of a CKA at most
@@ -201,15 +201,17 @@ def monotone_pairs(likeness: NDArray[np.float64]) -> tuple[int, ...]:
 def candidate_layers(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> tuple[Tap, ...]:
     """The layers worth pairing, in order of depth: where a network has finished something.
 
-    - *Blocks* are parts with parts of their own, of a class of their own (a residual block, a transformer block, a stage), that stand in a
-      sequence or list; outermost ones only. Without blocks (plain stacks such as VGG, perceptrons): every linear or
-      convolutional layer together with what follows it up to the next (norm, activation, pooling).
-    - Of maps (C, H, W) the last one at each resolution; of token sequences and vectors every one.
+    - *Blocks* are parts with parts of their own, of a class of their own (a residual block, a transformer block, a stage), that stand
+      in a sequence or list or beside others of their class; outermost ones only, and every call of those that are called several
+      times. Without blocks (plain stacks such as VGG, perceptrons): every linear or convolutional layer together with what
+      follows it up to the next (norm, activation, pooling).
+    - Of maps (C, H, W) the last one at each resolution; of token sequences and vectors every one. Maps with their channels last, as in
+      Swin transformers, cannot be told from others by their shape: CKA does not mind, objectives on maps do.
     - The classifier is left out: its outputs are compared by losses on outputs.
     """
     from torch import nn
 
-    from distillens.models.capture import FEATURES, Layer, list_taps, paths_of, resolve_tap
+    from distillens.models.capture import FEATURES, list_taps, paths_of, resolve_tap
 
     known = paths_of(module)
     classifier = resolve_tap(module, FEATURES).path if any(isinstance(p, nn.Linear) for p in known.values()) else None
@@ -221,7 +223,7 @@ def candidate_layers(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -
     outermost = {path for path in blocks if not any(path.startswith(f"{other}.") for other in blocks)}
     finished: list[Layer] = []
     for layer in layers:
-        if layer.path in outermost and not any(layer.path == other.path for other in finished):
+        if layer.path in outermost and not any(_call(layer) == _call(other) for other in finished):
             finished.append(layer)  # of a block that returns several tensors, the first
     if not finished:
         for layer in (layer for layer in layers if layer.leaf):
@@ -239,12 +241,18 @@ def candidate_layers(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -
     return tuple(layer.tap for layer in kept)
 
 
+def _call(layer: Layer) -> tuple[str, str]:
+    return layer.path, layer.tap.partition("#")[2]
+
+
 def _is_block(known: Mapping[str, nn.Module], path: str, part: nn.Module) -> bool:
     from torch import nn
 
     parent = known.get(path.rpartition(".")[0]) if path else None
     sequences = (nn.Sequential, nn.ModuleList)
-    return isinstance(parent, sequences) and not isinstance(part, sequences) and any(True for _ in part.children())
+    if parent is None or isinstance(part, sequences) or not any(True for _ in part.children()):
+        return False
+    return isinstance(parent, sequences) or sum(type(sibling) is type(part) for sibling in parent.children()) > 1
 
 
 def _gram(activations: Tensor) -> NDArray[np.float64]:
