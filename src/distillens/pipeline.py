@@ -1,6 +1,6 @@
 """READ ME FIRST: one run, stage by stage.
 
-    recipe ─► data ─► teacher ─► targets ─► students ─► controls ─► explain ─► audit ─► export ─► passport
+    recipe ─► data ─► teacher ─► targets ─► students ─► controls (─► frontier) ─► explain ─► audit ─► export ─► passport
 
 `run` works through the functions below in this order. Each stage writes files into the run directory and everything
 later reads them back from there, also when they have just been written: a resumed run takes the same path as an
@@ -53,6 +53,37 @@ def run(
     data: a data frame in place of the recipe's source. trust_code: allow `package.module:Name` in the recipe.
     Returns the Run; its `verdict` is pass, review or fail. Raises InputError for anything that cannot be used.
     """
+    flow = begin(
+        recipe, out=out, resume=resume, seed=seed, teacher=teacher, data=data, trust_code=trust_code, observer=observer
+    )
+    with flow.run.locked():
+        flow.run.begin(recipe_yaml=flow.recipe.to_yaml(), manifest=manifest(flow.recipe))
+        read_data(flow)
+        estimate(flow)
+        train_teacher(flow)
+        refit_twin(flow)
+        ask_teacher(flow)
+        for name in flow.recipe.students:
+            teach(flow, name)
+            fit_controls(flow, name)
+        choose(flow)
+        if flow.recipe.frontier is not None:
+            trade_off(flow)
+        explain(flow)
+        for name in flow.recipe.students:
+            audit(flow, name)
+            export(flow, name)
+        report(flow)
+        flow.run.drop_partial()
+    flow.observer.finished(flow.run)
+    return flow.run
+
+
+def begin(
+    recipe: Recipe | str | Path | Mapping[str, Any], *, out: str | Path | None, resume: bool, seed: int | None = None,
+    teacher: Any = None, data: pd.DataFrame | None = None, trust_code: bool = False, observer: Observer | None = None,
+) -> Flow:  # fmt: skip
+    """The recipe, its teacher from elsewhere and the run directory, with nothing worked yet; arguments and errors as for `run`."""
     from distillens.recipe import Recipe
 
     resolved = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
@@ -67,26 +98,7 @@ def run(
     if teacher is None:
         teacher = resolved.outside_teacher(trust_code=trust_code)
     directory = Path(out) if out is not None else Path("runs") / resolved.name
-    flow = Flow(resolved, Run.create(directory, resume=resume), teacher, data, trust_code, observer or Silent())
-    with flow.run.locked():
-        flow.run.begin(recipe_yaml=resolved.to_yaml(), manifest=manifest(resolved))
-        read_data(flow)
-        estimate(flow)
-        train_teacher(flow)
-        refit_twin(flow)
-        ask_teacher(flow)
-        for name in resolved.students:
-            teach(flow, name)
-            fit_controls(flow, name)
-        choose(flow)
-        explain(flow)
-        for name in resolved.students:
-            audit(flow, name)
-            export(flow, name)
-        report(flow)
-        flow.run.drop_partial()
-    flow.observer.finished(flow.run)
-    return flow.run
+    return Flow(resolved, Run.create(directory, resume=resume), teacher, data, trust_code, observer or Silent())
 
 
 def read_data(flow: Flow) -> None:
@@ -331,6 +343,38 @@ def choose(flow: Flow) -> None:
 
     reads = tuple(f"students/{name}" for name in flow.recipe.students)
     flow.stage("choose", work, part=flow.recipe.chosen, reads=reads, code=("flow", "pipeline"))
+
+
+def trade_off(flow: Flow) -> None:
+    """Families and sizes by fidelity and by what a person must read, on the validation rows: for choosing, beside the verdict."""
+
+    def work(folder: Path) -> str:
+        return write_trade_off(flow, folder / "frontier", flow.run.directory / "frontier" / "points")
+
+    code = (*FITTING, "frontier", "intervals", "estimate", "report")
+    reads = ("data", "teacher", "targets")
+    flow.stage("frontier", work, part=flow.parts["frontier"], reads=reads, code=code, given=flow.given_text())
+
+
+def write_trade_off(flow: Flow, folder: Path, points: Path) -> str:
+    """Fit what is not among `points` yet, measure, and write the frontier's files; returns one line about them."""
+    from distillens.frontier.frontier import frontier
+    from distillens.frontier.points import Ground
+    from distillens.recipe.frontier import frontier_members, frontier_queries
+    from distillens.recipe.settings import FrontierSettings
+    from distillens.report.frontier import front_words, write_frontier
+
+    recipe, dataset, settings = flow.recipe, flow.dataset, flow.recipe.frontier or FrontierSettings()
+    ground = Ground(
+        flow.targets, flow.models["teacher"], dataset.validation, flow.decision, groups=dataset.train.groups,
+        queries=frontier_queries(recipe), seeds=settings.seeds, seed=flow.seed("frontier"),
+    )  # fmt: skip
+    members = frontier_members(recipe, dataset.task, trust_code=flow.trust_code)
+    record = frontier(
+        members, ground, name=recipe.name, margin=settings.margin, level=recipe.audit.level, folder=points
+    )
+    write_frontier(record, folder, languages=recipe.report.languages)
+    return front_words(record)
 
 
 def explain(flow: Flow) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from distillens.cli.frontier import frontier
 from distillens.cli.options import (
     Adverse,
     Background,
@@ -207,6 +208,7 @@ def register(app: typer.Typer) -> None:
     """Put the commands on the application, after those of a run."""
     for command in (audit, explain, export, compare):
         app.command()(command)
+    app.command("frontier")(frontier)
 
 
 # ── reading options ─────────────────────────────────────────────────────────────────────────────────────────────────

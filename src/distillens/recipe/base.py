@@ -21,11 +21,14 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from distillens.data.builtin import BUILTIN
 from distillens.errors import RecipeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
+from distillens.frontier.sizes import check_families
 from distillens.recipe.entries import Entry, build_entry, read_entry, resolved, sentences, shown
+from distillens.recipe.frontier import frontier_part
 from distillens.recipe.settings import (
     AuditSettings,
     Candidates,
     DataSettings,
+    FrontierSettings,
     Part,
     ReportSettings,
     SplitSettings,
@@ -57,6 +60,7 @@ class Recipe(Part):
     targets: TargetSettings = TargetSettings()
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     chosen: str = "auto"
+    frontier: FrontierSettings | None = None
     explain: tuple[dict[str, Any], ...] = ({"kind": "kernel_shap"},)
     controls: Literal["none", "standard", "full"] = "standard"
     audit: AuditSettings = AuditSettings()
@@ -214,6 +218,7 @@ class Recipe(Part):
             "teacher": whole["teacher"],
             "targets": whole["targets"],
             "students": whole["students"],
+            "frontier": frontier_part(self, whole),
             "controls": whole["controls"],
             "explain": whole["explain"],
             "audit": whole["audit"],
@@ -353,6 +358,10 @@ def _across(recipe: Recipe) -> list[str]:
         problems.append(
             f"chosen: there is no student {recipe.chosen!r} in this recipe.{did_you_mean(recipe.chosen, ('auto', *recipe.students))}"
         )
+    if recipe.frontier is not None:
+        problems += [
+            f"frontier.{problem}" for problem in check_families(recipe.frontier.families, recipe.frontier.sizes)
+        ]
     if "file" in recipe.teacher and recipe.targets.origin == "out_of_fold":
         problems.append(
             "targets.origin: out_of_fold needs a teacher that can be refitted, and a file cannot; use auto or in_sample with queries."

@@ -214,6 +214,13 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
                 student.objectives_for(dataset.classes)
             except InputError as error:
                 yield f"students.{name}: {error}"
+    if recipe.frontier is not None:
+        from distillens.recipe.frontier import frontier_members
+
+        try:
+            frontier_members(recipe, dataset.task, trust_code=trust_code)
+        except InputError as error:
+            yield f"frontier: {error}"
     for position, (kind, explainer) in enumerate(explainers.items()):
         yield from _background(f"explain.{position}.background", recipe, explainer, dataset, checked)
         yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)

@@ -78,8 +78,34 @@ def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
             controls, fits = controls + undistilled + once * (2 if full else 1), fits + (2 if full else 1)
         if recipe.export:
             stages["explain"] += answers / EXPORTED
+    if recipe.frontier is not None:
+        seconds, count = frontier_seconds(recipe, dataset)
+        stages["frontier"], fits = seconds, fits + count
     stages["audit"] = AUDIT * len(recipe.students) * (2 if recipe.export else 1)
     return Cost(sum(stages.values()), controls, fits, stages)
+
+
+def frontier_seconds(recipe: Recipe, dataset: Dataset) -> tuple[float, int]:
+    """Seconds and fits of the frontier; families that cannot be listed are left to the check, which says why."""
+    from dataclasses import asdict
+
+    from distillens.errors import InputError
+    from distillens.recipe.frontier import frontier_members, frontier_queries
+
+    settings, features, classes = recipe.frontier, len(dataset.columns), max(2, len(dataset.classes))
+    if settings is None:
+        return 0.0, 0
+    try:
+        points = frontier_members(recipe, dataset.task).chosen
+    except InputError:
+        return 0.0, 0
+    rows = len(dataset.train) * (1 + frontier_queries(recipe))
+    seconds = 0.0
+    for point in points:
+        student: Any = point.student
+        once = fit_seconds({"kind": point.family, **asdict(student)}, rows, features, classes)
+        seconds += 2 * settings.seeds * once
+    return seconds, 2 * settings.seeds * len(points)
 
 
 def query_sizes(recipe: Recipe, n: int) -> list[int]:

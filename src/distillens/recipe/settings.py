@@ -163,6 +163,19 @@ class AuditSettings(Part):
     repeatability: bool = True
 
 
+class FrontierSettings(Part):
+    """families: null: the readable ones and networks, as far as they are for the task. sizes: family → values of the setting that makes
+    it larger. seeds: fits of each point on all training rows, and as many on resamples. queries: rows made up per training row, the same
+    for all; auto: the middle one of `targets.queries`. margin: of fidelity and performance, what counts as the same.
+    """
+
+    families: tuple[str, ...] | None = None
+    sizes: dict[str, tuple[Annotated[int, Field(ge=1, le=100_000)], ...]] = {}
+    seeds: Annotated[int, Field(ge=1, le=50)] = 3
+    queries: Literal["auto"] | Annotated[int, Field(ge=0, le=100)] = "auto"
+    margin: Share = 0.02
+
+
 class ReportSettings(Part):
     """What the passport says beside the numbers, in the author's words. acceptable: why what was lost may be lost."""
 

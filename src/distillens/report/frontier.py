@@ -6,6 +6,8 @@ shape, points on the front are filled and the others hollow, so that no fact res
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from markupsafe import Markup
 from distillens.report.figures import bounds, finite
 from distillens.report.svg import Axis, clean, dot, figure, join, line, path, tag, text_width, words
 from distillens.report.words import Words
+from distillens.store import write_json, write_text
 
 Json = Mapping[str, Any]
 
@@ -274,13 +277,14 @@ def frontier_answers(w: Words, record: Json) -> list[str]:
         values = {"measure": w.metric(about["metric"]), "margin": margin,
                   "best": w("role.teacher") if found["best"] == "teacher" else point_name(w, named[found["best"]])}  # fmt: skip
         for kind in ("shown", "possible"):
-            if found[kind] is not None:
-                p = named[found[kind]]
-                given = {"student": point_name(w, p), "whole": _count(w, p["units"]["whole"]["value"]),
-                         "decision": _count(w, p["units"]["decision"]["value"])}  # fmt: skip
-                out.append(w(f"tradeoff.answer.{kind}", values | given))
-            else:
+            if found[kind] is None:
                 out.append(w(f"tradeoff.answer.no_{kind}", values))
+                continue
+            p = named[found[kind]]
+            given = {"student": point_name(w, p), "whole": _count(w, p["units"]["whole"]["value"]),
+                     "decision": _count(w, p["units"]["decision"]["value"])}  # fmt: skip
+            if kind == "shown" or found[kind] != found["shown"]:  # said already
+                out.append(w(f"tradeoff.answer.{'best' if found[kind] == found['best'] else kind}", values | given))
     return out
 
 
@@ -346,3 +350,48 @@ def frontier_svg(record: Json, *, language: str = "en", size: str = "whole") -> 
     head, _, rest = str(drawn).partition(">")
     style = (TEMPLATES / "frontier-alone.css").read_text(encoding="utf-8") + frontier_css()
     return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
+
+
+def frontier_csv(record: Json) -> str:
+    """One line a point: pieces, fidelity and performance with intervals, spread, stability, whether it stands on the front."""
+    lines = []
+    for p in record["points"]:
+        line: dict[str, Any] = {key: p[key] for key in ("id", "family", "size", "size_name", "readable")}
+        line |= {f"pieces_{size}": p["units"][size]["value"] for size in SIZES}
+        for measure in MEASURES:
+            for metric, e in p[measure].items():
+                line |= {metric: e["value"], f"{metric}_low": e["low"], f"{metric}_high": e["high"]}
+        line |= {f"sd_{by}": (p["spread"][by] or {}).get("sd") for by in ("seeds", "resamples")}
+        line |= {f"same_{s}": ((p["stability"] or {}).get(s) or {}).get("value") for s in STABILITIES}
+        line |= {f"front_{size}": p["front"][size] for size in SIZES}
+        lines.append(line | {f"behind_{size}": " ".join(p["dominated_by"][size]) for size in SIZES})
+    out = io.StringIO()
+    table = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(lines)
+    return out.getvalue()
+
+
+def write_frontier(record: Json, folder: Path, *, languages: Sequence[str] = ("en",)) -> list[Path]:
+    """Write frontier.json, .csv, .svg and one page a language (frontier.html is English, frontier.zh.html Chinese); returns the paths."""
+    paths = {
+        folder / "frontier.csv": frontier_csv(record),
+        folder / "frontier.svg": frontier_svg(record, language=languages[0]),
+    }
+    for language in languages:
+        paths[folder / f"frontier{'' if language == 'en' else '.' + language}.html"] = frontier_page(
+            record, language=language
+        )
+    for place, text in paths.items():
+        write_text(place, text)
+    write_json(folder / "frontier.json", record)
+    return [folder / "frontier.json", *paths]
+
+
+def front_words(record: Json) -> str:
+    """The front in one line of a terminal."""
+    metric = record["fidelity"]["metric"]
+    on = sorted((p for p in record["points"] if p["front"]["whole"]), key=lambda p: p["units"]["whole"]["value"])
+    ends = [p["fidelity"][metric]["value"] for p in on]
+    names = ", ".join(p["id"] for p in on)
+    return f"{len(record['points'])} students on validation · {metric.replace('_', ' ')} {ends[0]:.3g} to {ends[-1]:.3g} on the front: {names}"
