@@ -475,6 +475,8 @@ def _audited(flow: Flow, name: str, student: Model, explanations: Any) -> Audit:
         level=settings.level,
         draws=settings.draws,
         seed=flow.seed("audit"),
+        certify=settings.certificate == "auto"
+        and student is flow.models[name],  # an exported file has no structure to look into
         readable=flow.recipe.build_student(name, trust_code=flow.trust_code).readable,
     )
 

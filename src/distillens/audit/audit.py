@@ -25,6 +25,7 @@ from distillens.audit.slices import Slices, find_slices, measure_slices
 from distillens.errors import InputError, did_you_mean
 from distillens.intervals import Resamples
 from distillens.metrics.base import METRICS
+from distillens.metrics.certificate import certificate
 from distillens.models.adapt import as_models
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def audit(
     readable: bool | None = None,
     max_explained: int = 100,
     repeatability: bool = True,
+    certify: bool = True,
 ) -> Audit:
     """Compare a student with its teacher on n rows.
 
@@ -85,6 +87,8 @@ def audit(
     gates: a profile name or a mapping, see audit/gates.py; None for no verdict but "review". trained_on: row ids used in
     training. level: of all intervals. k: main reasons per row. draws: resamples. optimised: metrics that were training
     objectives. tolerance: for regression, in units of the target (default a quarter of the teacher's standard deviation).
+    certify: whether to say for which rows both models decide the same way everywhere around them (metrics/certificate.py), where both are
+    constant on boxes; a few seconds at most.
     readable: whether people can read the student's family. max_explained: rows explained here when none are given;
     repeatability: then explain teacher and student a second time, against other background rows.
 
@@ -139,6 +143,17 @@ def audit(
     seconds["behaviour"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
+    certified = None
+    if certify:
+        certified = certificate(
+            case.models["teacher"], case.models["student"], case.inputs, tolerance=case.tolerance,
+            decision=case.decision if case.task == "binary" else None, weights=case.resamples.base,
+        )  # fmt: skip
+        if certified["kind"] == "not_available":
+            missing.append(("certificate", certified["why"]))
+    seconds["certificate"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
     main = next(m for m in measured if m.name in {"agreement", "within_tolerance"})
     sliced = measure_slices(
         case, main.student, found_slices, metric=main.name, minimum=profile.slice_minimum, level=level
@@ -161,7 +176,7 @@ def audit(
         models=_models(case), metrics=results, slices=tuple(sliced), gates=tuple(judged), findings=tuple(findings),
         not_assessed=tuple(not_assessed(case.task, measured, sliced, missing)), statement=statement(judged, sliced),
         reasons=reasons_record(case, explained[0]) | {"background_sensitivity": redrawn} if explained else None, calibration=calibration_record(case),
-        profile=profile.name, level=level, seed=seed,
+        profile=profile.name, level=level, seed=seed, certificate=certified,
         overlap={"rows": overlap, "known": True} if trained_on else {"rows": None, "known": False},
         measured={"seconds": seconds}, columns=_columns(case, measured, main),
     )  # fmt: skip

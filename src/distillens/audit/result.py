@@ -168,6 +168,7 @@ class Audit:
     seed: int
     verdict_why: str = ""
     overlap: JSON | None = None
+    certificate: JSON | None = None
     measured: JSON = field(default_factory=dict)
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
@@ -177,7 +178,7 @@ class Audit:
     def to_json(self) -> JSON:
         """Schema 1; the same inputs give the same dictionary outside `measured`."""
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in self._PLAIN} | {
-            "classes": list(self.classes), "metrics": [m.to_json() for m in self.metrics],
+            "certificate": self.certificate, "classes": list(self.classes), "metrics": [m.to_json() for m in self.metrics],
             "slices": [s.to_json() for s in self.slices], "gates": [g.to_json() for g in self.gates],
             "findings": [asdict(f) for f in self.findings], "not_assessed": list(self.not_assessed),
             "rows": "rows.parquet",
@@ -190,7 +191,7 @@ class Audit:
             raise ArtefactError("This is not an audit of schema 1; it was written by another version or program.")
         try:
             return cls(
-                **{name: record[name] for name in cls._PLAIN}, classes=tuple(record["classes"]),
+                **{name: record[name] for name in cls._PLAIN}, certificate=record.get("certificate"), classes=tuple(record["classes"]),
                 metrics=tuple(MetricResult.from_json(m) for m in record["metrics"]),
                 slices=tuple(SliceResult.from_json(s) for s in record["slices"]),
                 gates=tuple(GateResult.from_json(g) for g in record["gates"]),

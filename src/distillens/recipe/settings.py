@@ -154,6 +154,7 @@ class AuditSettings(Part):
     """gates: a profile's name or gates written out. slices: auto or columns. draws: bootstrap resamples.
 
     repeatability: explain teacher and student a second time, with other background rows, coalitions and seed.
+    certificate: whether to certify regions where student and teacher decide alike, for models that are constant on boxes.
     """
 
     gates: str | dict[str, Any] = "relative"
@@ -161,6 +162,7 @@ class AuditSettings(Part):
     level: Share = 0.95
     draws: Annotated[int, Field(ge=100, le=100_000)] = 2000
     repeatability: bool = True
+    certificate: Literal["auto", "off"] = "auto"
 
 
 class FrontierSettings(Part):
