@@ -17,16 +17,21 @@ from distillens.models.capture import capture
 from distillens.models.nets.base import as_image_net, initialised
 from distillens.models.nets.mlp import mlp
 from distillens.similarity import debiased_cka, hsic_unbiased
+from distillens.transfer.inherit import reuse_classifier
 from distillens.transfer.matching import (
     Matching,
     candidate_layers,
     found_shapes,
     match_layers,
     monotone_pairs,
+    pair_auto,
     shapes_text,
     with_taps,
 )
+from distillens.transfer.objectives.fitnet import FitNet
 from distillens.transfer.objectives.kd import KD
+from distillens.transfer.objectives.simkd import SimKD
+from distillens.transfer.transfer import Transfer
 
 
 def images(n: int, size: int = 16, seed: int = 0) -> Tensor:
@@ -263,6 +268,53 @@ def test_auto_taps_become_the_pairs() -> None:
     assert shapes_text([hint, named, kd], shapes).splitlines()[-1] == "hint  features (64) ← features (128)"
     with pytest.raises(InputError, match="pair layers first"):
         found_shapes([Hint()], a, b, x, x, rows=64)
+
+
+def trained(transfer: Transfer, x: Tensor, steps: int = 8) -> list[float]:
+    optimizer = torch.optim.AdamW(transfer.trainable_parameters(), lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        loss = transfer(x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def test_paired_layers_train_a_student_and_its_projectors() -> None:
+    x = images(32)
+    student, teacher = (
+        net({"kind": "resnet", "depth": 8}),
+        net({"kind": "wide_resnet", "depth": 10, "width": 2}, seed=1),
+    )
+    student.train()
+    (hint, kd), matching = pair_auto([FitNet(), KD()], student, teacher, x, x)
+    assert matching is not None
+    assert (hint.student_taps, hint.teacher_taps) == (matching.student_taps, matching.teacher_taps)
+    assert pair_auto([kd], student, teacher, x, x) == ((kd,), None)
+    transfer = Transfer(teacher, student, [hint], task_weight=0, example=x)
+    before = {name: value.clone() for name, value in transfer.named_parameters()}
+    losses = trained(transfer, x)
+    assert losses[-1] < 0.8 * losses[0]
+    moved = {name for name, value in transfer.named_parameters() if not torch.equal(before[name], value)}
+    assert {name for name in before if name.startswith("terms.")} <= moved  # the projectors
+    assert "student.stages.2.0.conv2.weight" in moved
+    assert not {name for name in before if "classifier" in name} & moved  # nothing was said about the outputs
+
+
+def test_a_student_learns_the_features_that_its_teachers_classifier_reads() -> None:
+    x = images(32)
+    student, teacher = (
+        net({"kind": "resnet", "depth": 8}),
+        net({"kind": "wide_resnet", "depth": 10, "width": 2}, seed=1),
+    )
+    reuse_classifier(student, teacher, x, x)
+    student.train()
+    head = {name: value.clone() for name, value in student.state_dict().items() if "reused" in name}
+    losses = trained(Transfer(teacher, student, [SimKD()], task_weight=0, example=x), x, steps=15)
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(torch.equal(head[name], student.state_dict()[name]) for name in head)
 
 
 def test_what_cannot_be_matched_is_said() -> None:

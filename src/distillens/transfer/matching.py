@@ -309,6 +309,23 @@ def with_taps(objective: Told, matching: _Pairs) -> Told:
     return replace(objective, student_taps=matching.student_taps, teacher_taps=matching.teacher_taps)
 
 
+def pair_auto(
+    objectives: Sequence[Told],
+    student: nn.Module,
+    teacher: nn.Module,
+    student_inputs: Tensor | Mapping[str, Tensor],
+    teacher_inputs: Tensor | Mapping[str, Tensor],
+) -> tuple[tuple[Told, ...], Matching | None]:
+    """All objectives with their `"auto"` taps replaced, and the matching that did it; None where no objective asks for one.
+
+    student_inputs, teacher_inputs: as `match_layers` takes them. Raises what `match_layers` and `with_taps` raise.
+    """
+    if not any(getattr(objective, "student_taps", ()) == "auto" for objective in objectives):
+        return tuple(objectives), None
+    matching = match_layers(student, teacher, student_inputs, teacher_inputs)
+    return tuple(with_taps(objective, matching) for objective in objectives), matching
+
+
 def found_shapes(
     objectives: Sequence[Any],
     student: nn.Module,
