@@ -245,6 +245,29 @@ class Looking:
         return Loss((student.layers["features"].float() - teacher.layers["features"].float()).square().mean())
 
 
+@dataclass(frozen=True)
+class Steep:
+    """An objective on gradients by the inputs, and on answers to rows nobody has seen."""
+
+    kind: ClassVar[str] = "steep"
+    weight: ClassVar[float] = 1.0
+    needs_gradient: ClassVar[bool] = True
+    zero_when_equal: ClassVar[bool] = True
+    student_taps: ClassVar[tuple[str, ...]] = ()
+    teacher_taps: ClassVar[tuple[str, ...]] = ()
+    detached: bool = True
+
+    def __call__(self, student: Any, teacher: Any, batch: Any) -> Loss:
+        def slope(view: Any) -> torch.Tensor:
+            (found,) = torch.autograd.grad(view.outputs.float().sum(), view.inputs, create_graph=True)
+            return found.flatten(1)
+
+        noise = 0.1 * torch.randn(student.inputs.shape, generator=batch.draw)
+        apart = slope(student) - (slope(teacher).detach() if self.detached else slope(teacher))
+        asked = student.ask(student.inputs + noise) - teacher.ask(teacher.inputs + noise).detach()
+        return Loss.pointwise(apart.square().sum(dim=1) + 0.0 * asked.float().square().sum(dim=1), batch)
+
+
 class Projected(torch.nn.Module):
     """A projector and a count of steps, which is part of the state or not."""
 
@@ -285,11 +308,13 @@ class Learning:
 def test_objectives_that_break_a_promise() -> None:
     check_objective(MSE())
     check_objective(Learning())
+    check_objective(Steep(), inputs=(2, 3, 3))
     for objective, words in (
         (Boastful(), "should score 0, not 0.9"),
         (Rough(), "changed what it was shown"),
         (Fragile(), "finite number .one row"),
         (Looking(), "detached"),
+        (Steep(detached=False), "detached"),
         (Learning(remembers=False), "restored from its state"),
         (Learning(spare=True), "parameter 'spare.weight'"),
         (Leaky(), "detached"),

@@ -114,6 +114,12 @@ def test_classes_are_learned_as_rows_come_and_unknown_rows_are_left_out() -> Non
     assert teacher.layers["features"].grad is None
 
 
+def test_rows_without_labels_alone_cost_nothing() -> None:
+    loss = term(CRD(dim=8))(*step(1, [0, 1], [NAN, NAN]))
+    assert float(loss.value.detach()) == 0.0
+    assert bool(torch.isfinite(loss.per_example).all())
+
+
 def test_all_rows_of_one_class_are_an_error_that_says_what_to_do() -> None:
     crd = term(CRD(), rows=3)
     with pytest.raises(InputError, match="negatives_from: rows"):
@@ -170,6 +176,15 @@ def test_embeddings_that_agree_score_lower_than_ones_that_do_not() -> None:
 def test_options_out_of_range_say_why(entry: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         as_objective(entry)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would remember its own rows only, and the memories of all but the first would be lost."""
+    crd = term(CRD())
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(InputError, match="one process"):
+        crd(*step(1, [0, 1], [0.0, 1.0]))
 
 
 def test_what_cannot_be_contrasted_says_so() -> None:

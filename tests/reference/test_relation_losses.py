@@ -127,6 +127,13 @@ def test_cka_by_the_unbiased_estimate(rows: int) -> None:
     assert of("cka", S[:rows], T[:rows]) == pytest.approx(expected, rel=1e-9)
 
 
+def test_cka_where_there_is_nothing_to_compare() -> None:
+    constant = np.full((7, 3), 2.5)
+    assert of("cka", S, constant) == 0.0  # nothing to be taught
+    assert of("cka", constant, T) == 1.0
+    assert of("cka", S[:3], T[:3]) == 0.0  # three rows tell nothing
+
+
 def test_cka_of_the_training_loss_is_that_of_the_metric() -> None:
     s, t = RNG.normal(size=(2, 20, 7))
     s[:, :3] += t[:, :3]

@@ -47,6 +47,9 @@ class Contrast(nn.Module):
         by_class = self.objective.negatives_from == "classes"
         if by_class:
             need_classes(self.objective.kind, student.outputs)
+        parallel = torch.distributed
+        if parallel.is_available() and parallel.is_initialized() and parallel.get_world_size() > 1:
+            raise InputError("crd keeps its memories in one process; train in one, or leave crd out.")
         if batch.rows is None:
             raise InputError(
                 "crd has a memory for every training row and must be told which rows these are: Batch.rows."
