@@ -100,3 +100,9 @@ def test_a_loop_of_ones_own_is_told_how_to_draw() -> None:
     teacher, student, x = networks()
     with pytest.raises(InputError, match=r"transfer\.step\(x, y, draw=generator\)"):
         Transfer(teacher, student, [{"kind": "noise_queries"}])(x)
+
+
+def test_second_derivatives_of_compiled_students_are_refused() -> None:
+    teacher, student, _ = networks()
+    with pytest.raises(InputError, match="'gradient_matching' needs second derivatives"):
+        Transfer(teacher, student, [{"kind": "gradient_matching"}], compile=True)

@@ -74,7 +74,12 @@ class Transfer(nn.Module):
         if not task_weight > 0 and not self.objectives:
             raise InputError("A transfer with task_weight 0 and no objective of positive weight has nothing to teach.")
         self.task_weight = float(task_weight)
-        self.gradients = any(o.needs_gradient for o in self.objectives.values())
+        differentiated = [name for name, objective in self.objectives.items() if objective.needs_gradient]
+        self.gradients = bool(differentiated)
+        if compile and differentiated:
+            raise InputError(
+                f"The objective {differentiated[0]!r} needs second derivatives, which torch.compile does not have; leave compile out."
+            )
         student_taps, teacher_taps = _taps(self.objectives.values())
         if teacher is None and teacher_taps:
             raise InputError(

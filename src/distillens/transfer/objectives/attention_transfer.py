@@ -8,7 +8,8 @@ Q = Σ_c |A_c|^p (their F_sum^p, p = 2), flattened and divided by its Euclidean 
   recipes belongs to it.
 Where grids differ, activations are averaged onto the smaller one before the power is taken, as in RepDistiller. Published code
 takes A^p without the absolute value, which differs for odd p. Several pairs of layers are summed; the paper's factor β/2 is the weight.
-Tokens on a grid are treated as maps; a class token is left out. A vector has one position and nothing to attend to: InputError.
+Tokens on a grid are treated as maps; a class token is left out. A vector has one position and nothing to attend to: InputError. A pair of
+maps whose common grid is one pixel adds 0.
 """
 
 from __future__ import annotations
