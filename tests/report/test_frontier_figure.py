@@ -109,6 +109,19 @@ def test_the_front_is_drawn_as_stairs_through_its_points() -> None:
     assert not with_class(drawn.frontier_figure(W, RECORD, measure="performance"), "front")
 
 
+def test_those_that_can_be_read_have_a_front_of_their_own() -> None:
+    assert not with_class(drawn.frontier_figure(W, RECORD), "front readable")  # here it would be the same line
+    mixed = deepcopy(RECORD)
+    mixed["points"][1]["readable"] = False  # tree-16, which is on the front
+    (line,) = with_class(drawn.frontier_figure(W, mixed), "front readable")
+    assert line.attrib["d"].count("L") == 5
+    assert [p["id"] for p in drawn.readable_front(mixed["points"], "whole", "agreement")] == [
+        "tree-4",
+        "rules-8",
+        "<script>",
+    ]
+
+
 def test_it_can_be_read_without_seeing_it_and_names_stay_names() -> None:
     svg = str(drawn.frontier_figure(W, RECORD))
     root = ET.fromstring(svg)

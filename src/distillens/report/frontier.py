@@ -67,6 +67,9 @@ def frontier_figure(
         parts += [line(x.start, y(level), x.end, y(level), "diagonal")]
         labels.add(x.start + 4, y(level), w("role.teacher"), "t teacher-text")
     front = sorted((p for p in shown if p["front"][size]), key=lambda p: logs[p["id"]]) if measure == "fidelity" else []
+    readable = readable_front(shown, size, name) if measure == "fidelity" else []
+    if readable and [p["id"] for p in readable] != [p["id"] for p in front]:
+        parts.append(path(_stairs([at[p["id"]] for p in readable], x.end), "front readable"))
     if front:
         parts.append(path(_stairs([at[p["id"]] for p in front], x.end), "front"))
     for p in shown:
@@ -77,8 +80,9 @@ def frontier_figure(
         said = f"{point_name(w, p)}: {w.estimate(estimates[p['id']], unit)}, {_pieces(w, p, size)}"
         filled = p["front"][size] or measure == "performance"
         parts.append(_mark(p, *at[p["id"]], filled=filled, title=said))
-    for p in front or shown:
-        labels.add(*at[p["id"]], point_name(w, p, short=True), "t strong" if front else "t")
+    named = [*front, *(p for p in readable if p not in front)] or shown
+    for p in named:
+        labels.add(*at[p["id"]], point_name(w, p, short=True), "t strong" if p in front else "t")
     title = w("tradeoff.figure", {"measure": w.metric(name), "size": w(f"tradeoff.size.{size}")})
     spoken = [
         f"{point_name(w, p)} {w.value(estimates[p['id']]['value'], unit)}, {_pieces(w, p, size)}"
@@ -86,6 +90,18 @@ def frontier_figure(
     ]
     lead = w("tradeoff.spoken", {"count": w.number(len(shown)), "front": w.list(spoken)}) if front else w.list(spoken)
     return figure(width, height, title, lead, [*parts, *labels.parts], css="frontier tradeoff")
+
+
+def readable_front(points: Sequence[Json], size: str, metric: str) -> list[Json]:
+    """The front among the students that can be read, smallest first: nothing readable that is as small equals or beats them."""
+    best, out = -math.inf, []
+    for p in sorted(
+        (p for p in points if p["readable"]), key=lambda p: (p["units"][size]["value"], -p["fidelity"][metric]["value"])
+    ):
+        if p["fidelity"][metric]["value"] > best:
+            best = p["fidelity"][metric]["value"]
+            out.append(p)
+    return out
 
 
 def _axes(w: Words, x: Axis, y: Axis, unit: str) -> list[Markup]:
@@ -211,6 +227,7 @@ def frontier_keys(w: Words, record: Json) -> Markup:
             _sample(join([path([(0, 8), (16, 8)], "front"), _mark(grey, 8, 8, filled=True)]), "grey"),
             w("tradeoff.state.front"),
         ),
+        (_sample(path([(0, 8), (16, 8)], "front readable")), w("tradeoff.key.readable")),
         (_sample(_mark(grey, 8, 8, filled=False), "grey"), w("tradeoff.key.hollow")),
         (_sample(line(8, 1, 8, 15, "whisker family-additive"), "grey"), w("tradeoff.key.interval")),
     ]
@@ -300,13 +317,18 @@ def frontier_block(w: Words, record: Json) -> Markup:
     head = join(
         [tag("th", {"scope": "col"} | ({"class": "r"} if c["right"] else {}), c["title"]) for c in table["columns"]]
     )
+    named = {p["id"]: p for p in record["points"]}
     body = []
     for row in table["rows"]:
-        first = tag("th", {"scope": "row"}, row["student"])
-        cells = [
-            first,
-            *(tag("td", {"class": "r num"} if c["right"] else {}, row[c["key"]]) for c in table["columns"][1:]),
-        ]
+        cells = [tag("th", {"scope": "row", "class": "num"}, point_name(w, named[row["id"]], short=True))]
+        for c in table["columns"][1:]:
+            about = record[c["key"]] if c["key"] in MEASURES else None
+            e = None if about is None else named[row["id"]][c["key"]].get(about["metric"])
+            text: object = row[c["key"]]
+            if about is not None and e is not None and e.get("value") is not None:
+                interval = tag("span", {"class": "ci"}, w.span(e["low"], e["high"], about["unit"]))
+                text = Markup("{} {}").format(w.value(e["value"], about["unit"]), interval)
+            cells.append(tag("td", {"class": "r num"} if c["right"] else {"class": "num"} if e else {}, text))
         body.append(tag("tr", {"class": "chosen"} if row["front"] else {}, join(cells)))
     caption = tag("caption", {}, w("tradeoff.caption.table"))
     grid = tag("table", {"class": "wide"}, caption, tag("thead", {}, tag("tr", {}, head)), tag("tbody", {}, join(body)))
