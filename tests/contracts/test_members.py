@@ -32,7 +32,7 @@ from distillens.testing import (
     check_student,
     untouched,
 )
-from distillens.transfer.objectives.base import OBJECTIVES
+from distillens.transfer.objectives.base import OBJECTIVES, as_objective
 from distillens.transfer.targets import Targets
 
 TASKS = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
@@ -173,6 +173,24 @@ def test_every_objective_keeps_the_contract(kind: str, task: str) -> None:
         except InputError as error:  # not for vectors, or not for maps
             assert looks and str(error)  # noqa: PT017, PT018
     assert fitting
+
+
+@pytest.mark.parametrize(
+    ("entry", "outputs"),
+    [
+        ({"kind": "kd", "standardize": True}, 3),
+        ({"kind": "jsd", "beta": 0.0}, 3),
+        ({"kind": "jsd", "beta": 1.0}, 2),
+        ({"kind": "rkd", "angle": 0.0}, 2),
+        ({"kind": "rkd", "distance": 0.0}, 1),
+        ({"kind": "crd", "negatives_from": "rows", "negatives": 3}, 1),
+        ({"kind": "sp", "student_taps": ("a", "b"), "teacher_taps": ("c", "d")}, 3),
+        ({"kind": "cka", "student_taps": "auto", "teacher_taps": "auto"}, 3),
+    ],
+    ids=str,
+)
+def test_variants_of_objectives_keep_the_contract(entry: dict[str, Any], outputs: int) -> None:
+    check_objective(as_objective(entry), outputs=outputs)
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)

@@ -10,6 +10,7 @@ import torch
 
 from distillens.errors import InputError
 from distillens.objectives import CRD, Batch, Shapes, View, crd_loss
+from distillens.transfer.objectives import contrast
 from distillens.transfer.objectives.base import as_objective, term_of
 
 RNG = np.random.default_rng(0)
@@ -46,9 +47,11 @@ def test_loss_is_the_papers() -> None:
     assert torch.autograd.gradcheck(lambda a, b: crd_loss(a, b, rows=100), (p, q))
 
 
-@pytest.mark.parametrize("negatives", [3, 200])  # copies of the memories, or all products
-def test_two_steps_by_hand(negatives: int) -> None:
+@pytest.mark.parametrize("products", [0, 32])  # copies of the memories, or all products
+@pytest.mark.parametrize("negatives", [3, 200])
+def test_two_steps_by_hand(negatives: int, products: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings, Z of the first batch, both anchors, and the memories after each step."""
+    monkeypatch.setattr(contrast, "ALL_PRODUCTS", products)
     objective = CRD(dim=8, negatives=negatives, negatives_from="rows", momentum=0.25, temperature=0.3)
     crd = term(objective, rows=40)
     k = min(negatives, 39)

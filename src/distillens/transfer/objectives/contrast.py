@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from distillens.transfer.objectives.crd import CRD
 
 UNKNOWN = -1
+# Up to this many rows for each negative, products with all memories cost less than copies of the memories of every pair.
+ALL_PRODUCTS = 32
 
 
 class Contrast(nn.Module):
@@ -75,7 +77,7 @@ class Contrast(nn.Module):
         from distillens.transfer.objectives.crd import crd_loss
 
         n, index = len(memory), torch.cat([rows[:, None], negatives], dim=1)
-        if n <= 4 * index.shape[1]:  # all products cost less than copies of the memories of every pair
+        if n <= ALL_PRODUCTS * index.shape[1]:
             # A copy: what is remembered after this step must not change what is differentiated now.
             scores = (anchor @ memory.clone().T).gather(1, index)
         else:
