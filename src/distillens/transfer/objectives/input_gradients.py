@@ -74,7 +74,8 @@ def gradient_by(scores: Tensor, by: Tensor, *, create_graph: bool, what: str) ->
     if not (by.requires_grad and scores.requires_grad):
         raise InputError(
             f"There is no gradient by the {what}: the network has to run on inputs that require gradients, outside torch.no_grad "
-            "(training does so for objectives with needs_gradient; in a loop of your own call inputs.requires_grad_() before the model)."
+            "(training does so for objectives with needs_gradient; in a loop of your own call inputs.requires_grad_() before the model). "
+            "Stored answers of a teacher have none; store its maps beside them, or give the teacher itself."
         )
     (gradient,) = torch.autograd.grad(scores.sum(), by, create_graph=create_graph, retain_graph=True, allow_unused=True)
     if gradient is None:
