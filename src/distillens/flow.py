@@ -232,6 +232,17 @@ class Flow:
         record: JSON = read_json(self.run.directory / "students" / name / "student.json")
         return record
 
+    def directions(self, student: str) -> dict[str, int]:
+        """Directions to hold a student and its teacher against: its own, and those that the recipe asks of other students.
+
+        A family that cannot be held to a direction (a network, a rule list) is still checked. The same for no student where there are
+        more than two classes, because there is no single direction then.
+        """
+        if len(self.dataset.classes) > 2:
+            return {}
+        records = [self.student_record(name).get("monotone") or {} for name in (*self.recipe.students, student)]
+        return {feature: sign for record in records for feature, sign in record.items() if sign}
+
     def control_roles(self, student: str) -> tuple[str, ...]:
         """The controls that were made for a student in this run."""
         made = {"none": ("random_teacher",), "standard": CONTROL_ROLES[:2], "full": CONTROL_ROLES}[self.recipe.controls]

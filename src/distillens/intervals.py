@@ -267,6 +267,13 @@ class Resamples:
         draws = self._over_draws(statistic)
         return Quantity(point, draws, n, self.n - n, clusters, units, _kish(self.base[rows]), seed=self.seed, note=note)
 
+    def masses(self, bins: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """(B,) mass of each of B groups of rows, and (draws, B) the same on every resample; bins: (n, B) which rows are in which."""
+        inside = bins.astype(np.float64)
+        step = max(1, CHUNK // max(self.n, 1))
+        drawn = [self.counts[at : at + step] * self.base @ inside for at in range(0, self.draws, step)]
+        return self.base @ inside, np.concatenate(drawn)
+
     def mean(self, values: Floats, *, missing: int | None = None, note: str = "") -> Quantity:
         """Weighted mean of one value per row; NaN rows are left out and counted.
 

@@ -237,7 +237,6 @@ def ask_teacher(flow: Flow) -> None:
 
 def teach(flow: Flow, name: str) -> None:
     """Fit a student with the query rows that validation wants; then prove that it listens to its teacher, where it was taught by one."""
-    from distillens.models.monotone import listed
     from distillens.transfer.choose import choose_queries
     from distillens.transfer.influence import check_influence, influence, permuted
     from distillens.transfer.saved import save_targets
@@ -288,9 +287,7 @@ def teach(flow: Flow, name: str) -> None:
             "influence": None if listened is None else listened.to_json(),
             "settings": flow.parts["students"][name],
             "readable": student.readable,
-            "monotone": listed(
-                {"teacher": teacher, "student": model}, validation.inputs, getattr(student, "monotone", {})
-            ),
+            "monotone": dict(getattr(student, "monotone", {})),
         }
         write_json(home / "student.json", record)
         if queries:
@@ -436,7 +433,8 @@ def audit(flow: Flow, name: str) -> None:
         return f"{result.verdict.upper()}  {word} {found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
 
     reads = _evidence(flow, name)
-    flow.stage(f"audit/{name}", work, part=flow.parts["audit"], reads=reads, code=AUDITING, given=flow.given_text())
+    part = flow.parts["audit"], flow.directions(name)
+    flow.stage(f"audit/{name}", work, part=part, reads=reads, code=AUDITING, given=flow.given_text())
 
 
 def _evidence(flow: Flow, name: str) -> tuple[str, ...]:
@@ -478,6 +476,9 @@ def _audited(flow: Flow, name: str, student: Model, explanations: Any) -> Audit:
         certify=settings.certificate == "auto"
         and student is flow.models[name],  # an exported file has no structure to look into
         readable=flow.recipe.build_student(name, trust_code=flow.trust_code).readable,
+        reference=flow.dataset.train.inputs,
+        reference_weights=flow.dataset.train.weights,
+        monotone=flow.directions(name),
     )
 
 

@@ -28,7 +28,9 @@ def test_every_metric_is_computed_where_it_applies(task: str) -> None:
 
     scores = rows.values @ truth + rng.normal(size=(160, width))
     labels = scores.argmax(axis=1) if classes else scores[:, 0]
-    made = audit(model("teacher", 0.0), model("student", 0.3), rows, labels, background=background, seed=0).to_json()
+    made = audit(
+        model("teacher", 0.0), model("student", 0.3), rows, labels, background=background, reference=background, seed=0
+    ).to_json()
     found = {m["name"] for m in made["metrics"]}
     assert {name for name, metric in METRICS.items() if task in metric.tasks} - found == set()
     known = {m["name"]: m for m in made["metrics"] if m["name"] in METRICS}

@@ -93,21 +93,6 @@ def test_agreement_outside_its_rows_is_nan() -> None:
     np.testing.assert_array_equal(made, [np.nan, 1, 0])
 
 
-def test_psi_by_hand_and_identity(rows) -> None:
-    edges = prediction.psi_edges(rows["score"], 4)
-    ones = np.ones((1, N))
-    assert prediction.score_psi(rows["score"], rows["score"], ones, edges=edges)[0] == 0
-    shares = []
-    for score in (rows["score"], rows["other"]):
-        counts = (
-            np.array([sum(1 for s in score if np.searchsorted(edges, s) == b) for b in range(len(edges) + 1)]) + 0.5
-        )
-        shares.append(counts / counts.sum())
-    p, q = shares
-    expected = ((q - p) * np.log(q / p)).sum()
-    assert prediction.score_psi(rows["score"], rows["other"], ones, edges=edges)[0] == pytest.approx(expected, abs=1e-9)
-
-
 def test_calibration_equals_logistic_regression_on_every_resample(rows) -> None:
     slope = calibration.calibration_slope(rows["score"], rows["positive"])(rows["counts"])
     for c, own in zip(rows["counts"], slope, strict=True):

@@ -8,7 +8,7 @@ import pytest
 from markupsafe import Markup
 
 from distillens.report.facts import provenance, use_facts
-from distillens.report.tables import readable
+from distillens.report.readable import readable
 from distillens.report.views import metrics
 from distillens.report.words import Words
 
@@ -79,9 +79,13 @@ def test_no_class_is_adverse_among_several() -> None:
 def test_a_sum_is_shown_for_the_class_that_the_reasons_explain() -> None:
     linear = {"form": "linear", "scale": "log-odds", "outputs": ["good"], "intercepts": [2.0],
               "coefficients": [{"name": "x", "coefficients": [0.5], "per_unit": [0.25]}]}  # fmt: skip
-    term = {"features": [{"name": "x", "kind": "numeric", "bins": [], "cuts": [1.0], "bounds": [0.0, 2.0]}],
+    term = {"features": [{"name": "x", "kind": "numeric", "bins": ["(missing)", "< 1", "≥ 1", "(unknown)"], "cuts": [1.0], "bounds": [0.0, 2.0]}],
             "importance": 0.3, "scores": [[0.0], [0.5], [-0.25], [0.0]]}  # fmt: skip
-    pair = {"features": term["features"] * 2, "importance": 0.2, "scores": [[[0.5], [0.0]], [[-0.25], [0.0]]]}
+    pair = {
+        "features": term["features"] * 2,
+        "importance": 0.2,
+        "scores": [[[0.0]] * 4, [[0.0], [0.5], [-0.25], [0.0]], [[0.0]] * 4, [[0.0]] * 4],
+    }
     additive = {
         "form": "additive",
         "scale": "log-odds",
@@ -98,8 +102,11 @@ def test_a_sum_is_shown_for_the_class_that_the_reasons_explain() -> None:
         assert made["rows"][0]["per_unit"] == [0.25 * sign]
         drawn = readable(Words("en"), {"described": additive}, adverse)
         assert drawn is not None
-        assert drawn["pairs"][0]["range"] == ("−0.50 … +0.25" if sign < 0 else "−0.25 … +0.50")
-        assert drawn["pairs"][0]["importance"] == 0.2
+        (group,) = drawn["groups"]
+        assert Markup(group["output"]).striptags() == (adverse or "good")
+        spoken = group["figures"][0].split("aria-label")[1]
+        assert f"1.00: {'+' if sign < 0 else '−'}0.25" in spoken  # from 1 on, −0.25 for good
+        assert f"&lt; 1: {'−' if sign < 0 else '+'}0.50" in group["maps"][0]
     assert linear["intercepts"] == [2.0]
 
 

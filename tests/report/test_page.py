@@ -162,7 +162,7 @@ def test_first_screen_says_the_numbers(pages: dict[str, str]) -> None:
     [
         ("tree", ["credit amount ≤ 3914 or missing?", "88.0\u202f%", "decision tree"], "assessed"),
         ("line", ["Intercept", "+152", "linear model"], "assessed"),
-        ("ebm", ["shape functions", "duration in months × status of account"], "assessed"),
+        ("ebm", ["shape functions", "status of account × duration in months"], "assessed"),
         ("net", ["neural network", "5,000"], "partly assessed"),
     ],
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from distillens.data.base import Column, Split, Table
+from distillens.report.readable import readable
 from distillens.report.sections import described
-from distillens.report.tables import readable
 from distillens.report.words import LANGUAGES, Words
 from distillens.students.rules import RulesStudent
 from distillens.transfer.targets import Targets

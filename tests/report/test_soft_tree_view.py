@@ -8,8 +8,8 @@ import pytest
 from distillens.data.base import Column, Table
 from distillens.models.encoding import Encoding
 from distillens.models.soft_tree import SoftTreeModel
+from distillens.report.readable import readable
 from distillens.report.sections import described
-from distillens.report.tables import readable
 from distillens.report.words import LANGUAGES, Words
 
 SCRIPT = "<script>alert(1)</script>"

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from distillens.audit.answers import Case, answers_of, decision_of, in_order, known_labels
 from distillens.audit.background import background_finding, background_record
 from distillens.audit.behaviour import draw_background, measure_deletion, measure_masks
-from distillens.audit.findings import find, not_assessed, sentence, statement
+from distillens.audit.directions import directions_record
+from distillens.audit.findings import find, left_out, not_assessed, sentence, statement
 from distillens.audit.gates import judge, profile_of, verdict_of
 from distillens.audit.measured import Measured, calibration_record, measure_predictions
 from distillens.audit.reasons import Explained, match, measure_reasons, reasons_record
 from distillens.audit.references import constant_model, normalised
 from distillens.audit.result import Audit, MetricResult
+from distillens.audit.scores import attributes_record, parts_record, scores_record
 from distillens.audit.slices import Slices, find_slices, measure_slices
+from distillens.audit.stability import measure_stability
 from distillens.errors import InputError, did_you_mean
 from distillens.intervals import Resamples
 from distillens.metrics.base import METRICS
@@ -74,6 +77,9 @@ def audit(
     max_explained: int = 100,
     repeatability: bool = True,
     certify: bool = True,
+    reference: Table | None = None,
+    reference_weights: Floats | None = None,
+    monotone: Mapping[str, int] | None = None,
 ) -> Audit:
     """Compare a student with its teacher on n rows.
 
@@ -91,6 +97,8 @@ def audit(
     constant on boxes; a few seconds at most.
     readable: whether people can read the student's family. max_explained: rows explained here when none are given;
     repeatability: then explain teacher and student a second time, against other background rows.
+    reference, reference_weights: the rows that the models were developed on, and their (n',) weights, for population stability.
+    monotone: feature → ±1, directions of the log-odds of class index 1 (or of the value) to hold both models against.
 
     The order of rows does not matter: rows are put in the order of their ids first.
     Raises InputError for inputs that do not fit, ModelError for models that cannot be compared, RecipeError for gates.
@@ -112,15 +120,23 @@ def audit(
     found_slices = find_slices(case, audit_only, slices)
     seconds = {"answers": time.perf_counter() - started}
 
-    missing: list[tuple[str, str]] = []
+    missing: list[JSON] = []
     if case.labels is None:
-        missing.append(("performance", "no labels were given"))
+        missing.append(left_out("performance", "no labels were given"))
     missing += [
-        (f"control {role}", f"not given ({why})") for role, why in USUAL_CONTROLS.items() if role not in case.controls
+        left_out(f"control {role}", f"not given ({why})", "control", {"control": role})
+        for role, why in USUAL_CONTROLS.items()
+        if role not in case.controls
     ]
 
     clock = time.perf_counter()
     measured = measure_predictions(case)
+    population = None
+    if reference is None:
+        missing.append(left_out("population stability", "no rows that the models were developed on were given"))
+    else:
+        shifted, population = measure_stability(case, reference, reference_weights, level=level)
+        measured += shifted
     seconds["metrics"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
@@ -128,12 +144,13 @@ def audit(
     for method in explained:
         measured += measure_reasons(case, method)
         if len(method.units) < 2:
-            missing.append((f"reasons ({method.method})", "there is only one feature, so nothing to rank"))
+            why_not = "there is only one feature, so nothing to rank"
+            missing.append(left_out(f"reasons ({method.method})", why_not, "one_feature", {"explainer": method.method}))
     seconds["reasons"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
     if background is None:
-        missing.append(("behaviour", "no background rows were given"))
+        missing.append(left_out("behaviour", "no background rows were given"))
     else:
         drawn = draw_background(background, seed=seed)
         rows = explained[0].rows if explained else _sample(case, max_explained)
@@ -150,7 +167,7 @@ def audit(
             decision=case.decision if case.task == "binary" else None, weights=case.resamples.base,
         )  # fmt: skip
         if certified["kind"] == "not_available":
-            missing.append(("certificate", certified["why"]))
+            missing.append(left_out("certificate", certified["why"]))
     seconds["certificate"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
@@ -161,7 +178,8 @@ def audit(
     judged = judge(profile, measured, task=case.task, level=level, named=profile.name == "custom")
     verdict, why = verdict_of(judged, sliced)
     overlap = int(np.isin(case.inputs.row_ids, list(trained_on)).sum()) if trained_on else 0
-    findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case))
+    directions = directions_record(case, monotone or {}, level=level)
+    findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case), directions=directions, population=population)  # fmt: skip
     redrawn = background_record(case, explained[0], level=level) if explained else None
     findings += background_finding(redrawn, explained[0].method if explained else "")
     results = tuple(_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
@@ -178,6 +196,9 @@ def audit(
         reasons=reasons_record(case, explained[0]) | {"background_sensitivity": redrawn} if explained else None, calibration=calibration_record(case),
         profile=profile.name, level=level, seed=seed, certificate=certified,
         overlap={"rows": overlap, "known": True} if trained_on else {"rows": None, "known": False},
+        stability=population, scores=scores_record(case, level=level), parts=parts_record(case, level=level),
+        attributes=attributes_record(case, level=level),
+        monotone=directions,
         measured={"seconds": seconds}, columns=_columns(case, measured, main),
     )  # fmt: skip
 
@@ -278,7 +299,7 @@ def _explained(
     explainers: Sequence[str],
     background: Table | None,
     max_explained: int,
-    missing: list[tuple[str, str]],
+    missing: list[JSON],
     repeatability: bool,
 ) -> list[Explained]:
     """The explanations given, or made here when there is a background."""
@@ -286,11 +307,19 @@ def _explained(
         explanations = dict(_explain(case, name, background, max_explained, repeatability) for name in explainers)
     if not explanations:
         why = "no explanations and no background rows were given" if explainers else "no explainer was asked for"
-        missing.append(("reasons", why))
+        missing.append(left_out("reasons", why))
         return []
     matched = [match(case, method, roles) for method, roles in explanations.items()]
     once = [m.method for m in matched if not {"teacher.repeat", "student.repeat"} <= m.maps.keys()]
-    missing += [(f"repeatability of reasons ({name})", "the models were not explained a second time") for name in once]
+    missing += [
+        left_out(
+            f"repeatability of reasons ({name})",
+            "the models were not explained a second time",
+            "explained_once",
+            {"explainer": name},
+        )
+        for name in once
+    ]
     return matched
 
 

@@ -72,7 +72,12 @@ def background_finding(record: dict[str, Any] | None, method: str) -> list[Audit
     if teacher["rows_in_both"] == teacher["background_rows"]:
         text = (f"There are no other background rows to draw, so the reasons ({method}) were found again with other coalitions only: the main "
                 f"reason stays the same in {same}.")  # fmt: skip
-        return [AuditFinding("minor", text)]
+        return [AuditFinding("minor", text, "background_same", _values(record, method))]
     shaky = min(teacher["same_top"]["value"] or 0, student["same_top"]["value"] or 0) < STEADY
     text = f"With {teacher['background_rows']:,} other background rows the main reason ({method}) stays the same in {same}."
-    return [AuditFinding("minor" if shaky else "info", text)]
+    return [AuditFinding("minor" if shaky else "info", text, "background", _values(record, method))]
+
+
+def _values(record: dict[str, Any], method: str) -> dict[str, Any]:
+    own = {role: record[role]["same_top"] for role in ROLES}
+    return {"explainer": method, "background_rows": record["teacher"]["background_rows"]} | own

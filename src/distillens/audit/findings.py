@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distillens.metrics.base import Task
 
 AS_GOOD = 0.02  # margin within which an undistilled model counts as good as the student: AUC, accuracy or R²
+SHIFT = 0.25  # a population stability index above this is commonly called a shift to act on
 STEADY = 0.95  # a teacher that agrees less often than this with its own twin is worth a word
 
 KEPT_OR_LOST = {
@@ -87,14 +88,16 @@ def _without_teacher(measured: Sequence[Measured], level: float, *, readable: bo
         f"{with_interval(own, found.metric.unit)} for the student"
     )
     what = "An interpretable model without any teacher" if readable else "The same kind of model without any teacher"
+    values = {"metric": found.name, "unit": found.metric.unit, "own": own.to_json(), "alone": alone.to_json(), "gap": gap.to_json(),
+              "margin": AS_GOOD, "level": level, "readable": readable}  # fmt: skip
     if gap.high < 0:
-        return [AuditFinding("major", f"{what} is better: {numbers}.")]
+        return [AuditFinding("major", f"{what} is better: {numbers}.", "alone_better", values)]
     if gap.high > AS_GOOD:
         text = (f"These rows do not show that the teacher makes the student better: {numbers}; difference "
                 f"{gap.value:+.3f} (one-sided {level:.0%} bounds {gap.low:+.3f} and {gap.high:+.3f}).")  # fmt: skip
-        return [AuditFinding("info", text)]
+        return [AuditFinding("info", text, "alone_undecided", values)]
     bound = f"the student is better by at most {gap.high:.3f} (one-sided {level:.0%} bound; margin {AS_GOOD})"
-    return [AuditFinding("minor", f"{what} is already as good: {numbers}; {bound}.")]
+    return [AuditFinding("minor", f"{what} is already as good: {numbers}; {bound}.", "alone_as_good", values)]
 
 
 def _flips(measured: Sequence[Measured], level: float) -> list[AuditFinding]:
@@ -107,7 +110,7 @@ def _flips(measured: Sequence[Measured], level: float) -> list[AuditFinding]:
         f"The student is wrong where the teacher is right for {with_interval(bad.student.estimate(level), 'share')} of rows, and "
         f"right where the teacher is wrong for {with_interval(good.student.estimate(level), 'share')}"
         + ("; it is less accurate than the teacher." if worse else ".")
-    ))]  # fmt: skip
+    ), "flips_worse" if worse else "flips", {"bad": bad.student.estimate(level).to_json(), "good": good.student.estimate(level).to_json()})]  # fmt: skip
 
 
 def _miscalibration(measured: Sequence[Measured], level: float) -> list[AuditFinding]:
@@ -123,7 +126,10 @@ def _miscalibration(measured: Sequence[Measured], level: float) -> list[AuditFin
         strong = name == "calibration_slope" and not 0.5 <= estimate.value <= 2
         which = meaning[0] if estimate.value < ideal else meaning[1]
         text = f"The student is miscalibrated: {name.replace('_', ' ')} {with_interval(estimate, 'value')} where {ideal:g} is ideal; {which}."
-        found.append(AuditFinding("major" if strong else "minor", text))
+        way = ("extreme", "timid") if name == "calibration_slope" else ("high", "low")
+        values = {"metric": name, "estimate": estimate.to_json(), "ideal": ideal}
+        kind = f"miscalibrated_{way[0] if estimate.value < ideal else way[1]}"
+        found.append(AuditFinding("major" if strong else "minor", text, kind, values))
     return found
 
 
@@ -136,14 +142,20 @@ def _reasons(measured: Sequence[Measured], level: float) -> list[AuditFinding]:
             if above.status == "ok" and above.low <= 0:
                 text = (f"The main reasons ({m.explainer}) are not shown to be more alike than those of another row with the same "
                         f"decision: overlap {own}, with another row {shown(m.chance.point, 'share')}.")  # fmt: skip
-                found.append(AuditFinding("major", text))
+                values = {
+                    "explainer": m.explainer,
+                    "own": m.student.estimate(level).to_json(),
+                    "chance": m.chance.point,
+                }
+                found.append(AuditFinding("major", text, "reasons_chance", values))
                 continue
         for role, repeat in (m.repeatability or {}).items():
             below = m.student.difference(repeat, level)
             if below.status == "ok" and below.high < 0:
                 text = (f"Teacher and student differ in their main reasons ({m.explainer}) by more than explaining the {role} twice "
                         f"does: overlap {own}, the {role} asked twice {shown(repeat.point, 'share')}.")  # fmt: skip
-                found.append(AuditFinding("minor", text))
+                values = {"explainer": m.explainer, "own": m.student.estimate(level).to_json(), "repeat": repeat.point}
+                found.append(AuditFinding("minor", text, f"reasons_repeat_{role}", values))
                 break
     return found
 
@@ -156,14 +168,47 @@ def _twin(measured: Sequence[Measured], level: float) -> list[AuditFinding]:
     share = with_interval(twin.estimate(level), "share")
     text = (f"The teacher refitted with another seed gives the teacher's decision for {share} of rows: this is how much the "
             "teacher itself moves.")  # fmt: skip
-    return [AuditFinding("minor", text)]
+    return [AuditFinding("minor", text, "twin", {"share": twin.estimate(level).to_json()})]
 
 
 def _slice(found: SliceResult) -> AuditFinding:
+    rest = None if found.rest is None else found.rest.to_json()
+    values = {"column": found.column, "level": found.level, "kind": found.kind, "metric": found.metric, "n": found.n,
+              "estimate": found.estimate.to_json(), "rest": rest, "p_value": found.p_value}  # fmt: skip
     if found.kind == "boundary":
-        return AuditFinding("info", f"Agreement is lower near the threshold, as is usual. {found.text}")
+        return AuditFinding(
+            "info", f"Agreement is lower near the threshold, as is usual. {found.text}", "boundary", values
+        )
     severity: Literal["major", "minor"] = "major" if found.kind == "column" else "minor"
-    return AuditFinding(severity, f"Agreement is significantly lower in a slice. {found.text}")
+    return AuditFinding(severity, f"Agreement is significantly lower in a slice. {found.text}", "slice", values)
+
+
+def _directions(entries: Sequence[JSON]) -> list[AuditFinding]:
+    """Directions that the student breaks on these rows; the teacher's own are in the table."""
+    found = []
+    for entry in entries:
+        own = entry["models"].get("student")
+        if own is None or not own["rows"] > 0:
+            continue
+        way = "rise" if entry["sign"] > 0 else "fall"
+        broken = Estimate.from_json(own["broken"])
+        text = (f"The student breaks a direction that was asked for: its answer does not always {way} with {entry['feature']}, for "
+                f"{with_interval(broken, 'share')} of rows.")  # fmt: skip
+        values = {"feature": entry["feature"], "sign": entry["sign"], "broken": own["broken"]}
+        found.append(AuditFinding("minor", text, "direction", values))
+    return found
+
+
+def _population(record: JSON | None) -> list[AuditFinding]:
+    """Features whose index passes what a shiftless sample would give and the 0.25 that are commonly called a shift."""
+    found = []
+    for entry in (record or {}).get("features", ()):
+        index = Estimate.from_json(entry["psi"])
+        if index.status == "ok" and index.value > max(SHIFT, entry["unshifted"]):
+            text = (f"The audited rows differ from the development rows in {entry['name']}: population stability index "
+                    f"{with_interval(index, 'value')}.")  # fmt: skip
+            found.append(AuditFinding("minor", text, "population", {"feature": entry["name"], "psi": entry["psi"]}))
+    return found
 
 
 def find(
@@ -174,20 +219,27 @@ def find(
     readable: bool | None,
     overlap: int,
     n: int,
+    directions: Sequence[JSON] = (),
+    population: JSON | None = None,
 ) -> list[AuditFinding]:
     """What a careful reader wants to know, the severest first. overlap: audited rows that a model was trained on."""
     found: list[AuditFinding] = []
     if overlap:
         found.append(
             AuditFinding(
-                "major", f"{overlap:,} of {n:,} audited rows were used in training; these numbers flatter both models."
+                "major",
+                f"{overlap:,} of {n:,} audited rows were used in training; these numbers flatter both models.",
+                "overlap",
+                {"rows": overlap, "n": n},
             )
         )
     found += [_slice(s) for s in slices if s.flagged]
     found += (
         _reasons(measured, level) + _flips(measured, level) + _miscalibration(measured, level) + _twin(measured, level)
     )
-    found += _without_teacher(measured, level, readable=bool(readable))
+    found += (
+        _directions(directions) + _population(population) + _without_teacher(measured, level, readable=bool(readable))
+    )
     order = {"major": 0, "minor": 1, "info": 2}
     return sorted(found, key=lambda f: order[f.severity])
 
@@ -207,25 +259,36 @@ def statement(gates: Sequence[GateResult], slices: Sequence[SliceResult]) -> JSO
 
 
 def not_assessed(
-    task: Task, measured: Sequence[Measured], slices: Sequence[SliceResult], missing: Sequence[tuple[str, str]]
+    task: Task, measured: Sequence[Measured], slices: Sequence[SliceResult], missing: Sequence[JSON]
 ) -> list[JSON]:
-    """What was not tested and why: given reasons, numbers that could not be made, slices that are too small."""
-    listed = [{"what": what, "why": why} for what, why in missing]
+    """What was not tested and why: given reasons, numbers that could not be made, slices that are too small.
+
+    {what, why} in English; kind and values for readers of any language.
+    """
+    listed = list(missing)
     for m in measured:
         made = m.student.estimate()
         if made.status != "ok":
             name = m.name + (f" ({m.explainer})" if m.explainer else "")
-            listed.append({"what": name, "why": made.note or made.status})
+            values = {"metric": m.name, "explainer": m.explainer, "status": made.status}
+            listed.append(left_out(name, made.note or made.status, "metric", values))
     listed += [
-        {"what": f"{s.column} = {s.level}", "why": s.estimate.note} for s in slices if s.outcome == "not_assessed"
-    ]
+        left_out(f"{s.column} = {s.level}", s.estimate.note, "slice",
+                 {"column": s.column, "level": s.level, "kind": s.kind, "n": s.n, "needed": s.needed})
+        for s in slices if s.outcome == "not_assessed"
+    ]  # fmt: skip
     listed += [
-        {"what": "representation", "why": "models are compared as functions of a table; their layers are not looked at"},
-        {"what": "faithfulness of each explanation", "why": "explanations are compared with each other, not with deletion curves of their own"},
-        {"what": "two-sample test of explanations", "why": "no classifier was asked whether it can tell the two models' explanations apart"},
-        {"what": "searched slices", "why": "only declared slices are tested; an undeclared group may differ"},
-        {"what": "refitting the student", "why": "intervals cover the rows only: the models are fixed"},
+        left_out("representation", "models are compared as functions of a table; their layers are not looked at"),
+        left_out("faithfulness of each explanation", "explanations are compared with each other, not with deletion curves of their own"),
+        left_out("two-sample test of explanations", "no classifier was asked whether it can tell the two models' explanations apart"),
+        left_out("searched slices", "only declared slices are tested; an undeclared group may differ"),
+        left_out("refitting the student", "intervals cover the rows only: the models are fixed"),
     ]  # fmt: skip
     if task != "regression" and not any(m.metric.scope == "calibration" for m in measured):
-        listed.append({"what": "calibration", "why": "needs labels"})
+        listed.append(left_out("calibration", "needs labels"))
     return listed
+
+
+def left_out(what: str, why: str, kind: str = "", values: JSON | None = None) -> JSON:
+    """One thing that was not assessed; the kind is `what` with underscores where none is given."""
+    return {"what": what, "why": why, "kind": kind or what.replace(" ", "_").replace("-", "_"), "values": values or {}}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from distillens.audit.result import GateResult, Outcome, SliceResult
+from distillens.audit.result import GateResult, Outcome, Reason, SliceResult
 from distillens.errors import RecipeError, did_you_mean
 from distillens.estimate import Estimate
 from distillens.metrics.base import METRICS
@@ -260,14 +260,15 @@ def _judge_one(gate: Gate, found: Measured | None, *, task: Task, level: float, 
     else:
         limit = gate.minimum if gate.minimum is not None else gate.maximum if gate.maximum is not None else 0.0
     result = GateResult(gate.metric, None if found is None else found.explainer, "", Estimate.missing("not_available", ""), limit,
-                        direction, reference, gate.margin, "review", "")  # fmt: skip
+                        direction, reference, gate.margin, "review", "", ratio=gate.ratio, confidence=confidence)  # fmt: skip
     if found is None:
         if task not in metric.tasks:
             why = f"{gate.metric} does not apply to {task} tasks."
         else:
             lacking = ", ".join(sorted(metric.needs)) or "its inputs"
             why = f"{gate.metric} could not be assessed: {lacking} not available."
-        return replace(result, text=f"not assessed (limit {direction} {limit:g})", why=why)
+        reason: Reason = "lacking" if task in metric.tasks else "not_task"
+        return replace(result, text=f"not assessed (limit {direction} {limit:g})", why=why, reason=reason)
     bound: Estimate
     if reference is None:
         bound = found.student.estimate(two_sided)
@@ -278,7 +279,7 @@ def _judge_one(gate: Gate, found: Measured | None, *, task: Task, level: float, 
             reference, other = "undistilled", found.controls["undistilled"]
         if other is None:
             why = f"Reference unknown: there is no {reference} to compare {gate.metric} with."
-            return replace(result, text="reference unknown", why=why)
+            return replace(result, text="reference unknown", why=why, reason="no_reference")
         bound = (
             found.student.relative_difference(other, two_sided)
             if gate.ratio
@@ -298,7 +299,7 @@ def _judge_one(gate: Gate, found: Measured | None, *, task: Task, level: float, 
     units = bound.n if bound.n_clusters is None else bound.n_clusters
     if "bootstrap" in bound.method and units < SMALLEST_BOOTSTRAP:
         why = f"Only {units} rows or clusters; below {SMALLEST_BOOTSTRAP} a resampled interval decides nothing."
-        return replace(result, text=text, why=why)
+        return replace(result, text=text, why=why, reason="few_units", needed=SMALLEST_BOOTSTRAP)
     return replace(result, text=text, **_outcome(bound, limit, upward=upward, what=what, confidence=confidence))
 
 
@@ -314,7 +315,8 @@ def _outcome(bound: Estimate, limit: float, *, upward: bool, what: str, confiden
         why = f"Even the more favourable {at} of {what} is {far:.3f}, beyond the limit {limit:g}."
     else:
         why = f"The interval of {what}, {bound.low:.3f} to {bound.high:.3f}, contains the limit {limit:g}: more rows could decide."
-    return {"outcome": outcome, "why": why}
+    reason: Reason = "clears" if clears else "beyond" if beyond else "contains"
+    return {"outcome": outcome, "why": why, "reason": reason}
 
 
 def verdict_of(gates: Sequence[GateResult], slices: Sequence[SliceResult]) -> tuple[Outcome, str]:

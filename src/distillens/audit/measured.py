@@ -10,7 +10,7 @@ import numpy as np
 from distillens.audit.answers import Answers, Case
 from distillens.data.base import Bools, Floats
 from distillens.intervals import Quantity, Statistic
-from distillens.metrics import calibration, performance, prediction
+from distillens.metrics import calibration, performance, prediction, stability
 from distillens.metrics.base import METRICS, Metric
 from distillens.similarity import js_divergence, kl_divergence, total_variation, weighted_spearman
 
@@ -86,9 +86,9 @@ PSI_NOTE = "a resample adds noise to every bin, so the upper end is cautious"
 
 
 def _psi(case: Case, answers: Answers) -> Quantity:
-    edges = prediction.psi_edges(case.teacher.score)
+    cuts = stability.reference_cuts(case.teacher.score, case.resamples.base)
     return case.resamples.statistic(
-        lambda w: prediction.score_psi(case.teacher.score, answers.score, w, edges=edges), note=PSI_NOTE
+        lambda w: stability.score_psi(case.teacher.score, answers.score, w, cuts=cuts), note=PSI_NOTE
     )
 
 

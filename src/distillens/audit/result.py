@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 Outcome = Literal["pass", "review", "fail"]
+Reason = Literal["clears", "beyond", "contains", "few_units", "not_task", "lacking", "no_reference", "not_assessable"]
 SliceKind = Literal["column", "decision", "boundary"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "review": 4}
 
@@ -90,6 +91,7 @@ class SliceResult:
     p_value: float | None
     flagged: bool
     kind: SliceKind = "column"  # columns forbid a pass when unassessed or flagged, decisions when unassessed
+    needed: int | None = None  # rows that the slice would have needed, where it has too few
 
     @property
     def forbids_pass(self) -> bool:
@@ -111,7 +113,12 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate: the quantity held against a limit, and the outcome."""
+    """One gate: the quantity held against a limit, and the outcome.
+
+    ratio: the bound is a ratio minus 1 instead of a difference. reason: why the outcome is what it is, for readers of any language:
+    clears, beyond, contains, few_units, not_task, lacking, no_reference or not_assessable; `why` says it in English. confidence: of the
+    one-sided bound. needed: units that a resampled interval needs to decide anything, where there are too few.
+    """
 
     metric: str
     explainer: str | None
@@ -123,6 +130,10 @@ class GateResult:
     margin: float | None
     outcome: Outcome
     why: str
+    ratio: bool = False
+    reason: Reason = "not_assessable"
+    confidence: float | None = None
+    needed: int | None = None
 
     def to_json(self) -> JSON:
         return asdict(self) | {"bound": self.bound.to_json()}
@@ -136,10 +147,15 @@ class GateResult:
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """Something a careful reader wants to know."""
+    """Something a careful reader wants to know.
+
+    text: in English. kind and values say the same for readers of any language: what was found, and its numbers (estimates as JSON).
+    """
 
     severity: Literal["info", "minor", "major"]
     text: str
+    kind: str = ""
+    values: JSON = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,16 +185,30 @@ class Audit:
     verdict_why: str = ""
     overlap: JSON | None = None
     certificate: JSON | None = None
+    stability: JSON | None = None
+    scores: JSON | None = None
+    parts: list[JSON] | None = None
+    attributes: list[JSON] | None = None
+    monotone: list[JSON] | None = None
     measured: JSON = field(default_factory=dict)
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     _PLAIN = ("verdict", "task", "n", "decision", "models", "statement", "reasons", "calibration", "profile", "level",
               "seed", "verdict_why", "overlap", "measured")  # fmt: skip
 
+    _MAYBE = (
+        "certificate",
+        "stability",
+        "scores",
+        "parts",
+        "attributes",
+        "monotone",
+    )  # absent in audits of earlier versions
+
     def to_json(self) -> JSON:
         """Schema 1; the same inputs give the same dictionary outside `measured`."""
-        return {"schema": SCHEMA} | {name: getattr(self, name) for name in self._PLAIN} | {
-            "certificate": self.certificate, "classes": list(self.classes), "metrics": [m.to_json() for m in self.metrics],
+        return {"schema": SCHEMA} | {name: getattr(self, name) for name in (*self._PLAIN, *self._MAYBE)} | {
+            "classes": list(self.classes), "metrics": [m.to_json() for m in self.metrics],
             "slices": [s.to_json() for s in self.slices], "gates": [g.to_json() for g in self.gates],
             "findings": [asdict(f) for f in self.findings], "not_assessed": list(self.not_assessed),
             "rows": "rows.parquet",
@@ -189,9 +219,10 @@ class Audit:
         """The inverse of `to_json`, without the table of rows. ArtefactError when it is no audit of this schema."""
         if record.get("schema") != SCHEMA:
             raise ArtefactError("This is not an audit of schema 1; it was written by another version or program.")
+        later: JSON = {name: record.get(name) for name in cls._MAYBE}
         try:
             return cls(
-                **{name: record[name] for name in cls._PLAIN}, certificate=record.get("certificate"), classes=tuple(record["classes"]),
+                **{name: record[name] for name in cls._PLAIN}, **later, classes=tuple(record["classes"]),
                 metrics=tuple(MetricResult.from_json(m) for m in record["metrics"]),
                 slices=tuple(SliceResult.from_json(s) for s in record["slices"]),
                 gates=tuple(GateResult.from_json(g) for g in record["gates"]),

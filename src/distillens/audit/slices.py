@@ -143,7 +143,7 @@ def measure_slices(
             estimate = Estimate.missing("insufficient", f"{n} rows; at least {minimum} are needed", n=n)
             text = f"{where}: not assessed, {n} rows where at least {minimum} are needed."
             results.append(SliceResult(part.column, part.level, n, metric, estimate, None, "not_assessed", text, None, False,
-                                       part.kind))  # fmt: skip
+                                       part.kind, minimum))  # fmt: skip
             continue
         estimate = case.resamples.proportion(np.where(part.rows, outcomes, np.nan), missing=0).estimate(level)
         others = ~part.rows & ~np.isnan(outcomes)

@@ -5,7 +5,7 @@ The raw feature is the unit that models receive and that gets explained; one-hot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,15 +166,25 @@ class Split:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the data a careful reader wants to know. severity: info, warning."""
+    """Something about the data a careful reader wants to know. severity: info, warning.
+
+    text: in English; kind, column and values say the same for readers of any language.
+    """
 
     kind: str  # "duplicate_rows", "id_like", "constant", "leak", "imbalance", "missing_labels", …
     column: str | None
     text: str
     severity: Literal["info", "warning"] = "warning"
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "column": self.column, "text": self.text, "severity": self.severity}
+        return {
+            "kind": self.kind,
+            "column": self.column,
+            "text": self.text,
+            "severity": self.severity,
+            "values": dict(self.values),
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,6 +82,7 @@ def describe_column(cells: Cells, name: str) -> tuple[Finding, ...]:
                 "many_categories",
                 name,
                 f"{name!r} has {len(distinct):,} categories; most are too rare to learn from. Group them or ignore it.",
+                values={"count": len(distinct)},
             )
         )
     numeric = sum(parse_numbers([t.replace(",", "")]) is not None for t in distinct)
@@ -89,7 +90,7 @@ def describe_column(cells: Cells, name: str) -> tuple[Finding, ...]:
         odd = next((t for t in sorted(distinct) if parse_numbers([t]) is None), "")
         text = f"{name!r} is read as text because of values such as {odd[:40]!r}, though most are numbers; correct or empty those cells if it is a quantity."
         if odd:
-            found.append(Finding("mostly_numbers", name, text))
+            found.append(Finding("mostly_numbers", name, text, values={"odd": odd[:40]}))
     return tuple(found)
 
 
@@ -114,6 +115,7 @@ def check_data(dataset: Dataset) -> tuple[Finding, ...]:
                         column.name,
                         f"{rows} a category of {column.name!r} that training lacks.",
                         "info",
+                        {"rows": new},
                     )
                 )
     return tuple(found)
@@ -135,7 +137,9 @@ def duplicates(dataset: Dataset) -> list[Finding]:
                 f"{count:,} of {len(keys[name]):,} {name} rows ({share:.1%}) have exactly the features of a {where} row; "
                 f"figures on {name} rows may flatter. Remove repeated rows, or split by a group column."
             )
-            found.append(Finding("duplicate_rows", None, text))
+            found.append(
+                Finding("duplicate_rows", None, text, values={"part": name, "rows": count, "n": len(keys[name])})
+            )
     return found
 
 
@@ -222,9 +226,11 @@ def class_findings(dataset: Dataset) -> list[Finding]:
         count = int((labels == k).sum())
         if count / len(labels) < RARE:
             text = f"The class {name!r} is rare: {count:,} of {len(labels):,} training rows ({count / len(labels):.1%}); accuracy alone says little."
-            found.append(Finding("imbalance", dataset.target, text, "info"))
+            found.append(
+                Finding("imbalance", dataset.target, text, "info", {"class": name, "rows": count, "n": len(labels)})
+            )
         for split_name, split in (("validation", dataset.validation), ("test", dataset.test)):
             if split.labels is not None and not (split.labels == k).any():
                 text = f"The {split_name} rows have no {name!r}; nothing can be said about this class there."
-                found.append(Finding("class_absent", dataset.target, text))
+                found.append(Finding("class_absent", dataset.target, text, values={"part": split_name, "class": name}))
     return found

@@ -114,7 +114,9 @@ def read_dataset(folder: Path) -> Dataset:
         dataset = Dataset(
             splits["train"], splits["validation"], splits["test"], summary["task"], tuple(summary["classes"]), summary["target"],
             name=summary["name"], source=summary["source"], licence=summary["licence"], citation=summary["citation"],
-            roles=dict(summary["roles"]), findings=tuple(Finding(f["kind"], f["column"], f["text"], f["severity"]) for f in summary["findings"]),
+            roles=dict(summary["roles"]), findings=tuple(
+                Finding(f["kind"], f["column"], f["text"], f["severity"], f.get("values", {})) for f in summary["findings"]
+            ),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ArtefactError(

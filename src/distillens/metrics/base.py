@@ -15,6 +15,7 @@ Task = Literal["binary", "multiclass", "regression"]
 EVERY: frozenset[Task] = frozenset(("binary", "multiclass", "regression"))
 CLASSES: frozenset[Task] = frozenset(("binary", "multiclass"))
 BINARY: frozenset[Task] = frozenset(("binary",))
+SCORED: frozenset[Task] = frozenset(("binary", "regression"))
 NUMBERS: frozenset[Task] = frozenset(("regression",))
 
 
@@ -25,7 +26,7 @@ class Metric:
     name: as in recipes and the audit. scope: the section it belongs to. unit: how to print it.
     higher_is_better: True, False, or None where neither direction is good in itself.
     text: what it measures, in one sentence without the numbers. path: the pure function, "module:function".
-    tasks: where it applies. needs: what beside the two models: labels, explanations, background.
+    tasks: where it applies. needs: what beside the two models: labels, explanations, background, reference (rows they were developed on).
     of: "pair" compares student and teacher; "model" is computed for each model by itself.
     """
 
@@ -42,7 +43,7 @@ class Metric:
 
 _LABELS = frozenset(("labels",))
 _EXPLANATIONS = frozenset(("explanations",))
-_P, _Q, _C, _R, _B = (f"distillens.metrics.{m}:" for m in ("prediction", "performance", "calibration", "reasons", "behaviour"))  # fmt: skip
+_P, _Q, _S, _C, _R, _B = (f"distillens.metrics.{m}:" for m in ("prediction", "performance", "stability", "calibration", "reasons", "behaviour"))  # fmt: skip
 
 _ALL = (
     # prediction: the student against the teacher
@@ -81,7 +82,7 @@ _ALL = (
            _P + "error_copy_ratio", CLASSES, _LABELS),
     Metric("score_psi", "prediction", "value", False,
            "population stability index of the student's score against the teacher's (below 0.1 is commonly called stable)",
-           _P + "score_psi", BINARY),
+           _S + "score_psi", BINARY),
     Metric("r2_to_teacher", "prediction", "value", True,
            "share of the variance of the teacher's values that the student reproduces", _P + "r2_to_teacher", NUMBERS),
     Metric("rmse_to_teacher", "prediction", "value", False, "root mean squared difference of the two models' values",
@@ -101,6 +102,9 @@ _ALL = (
     Metric("ks", "performance", "value", True, "largest distance between the score distributions of the two classes",
            _Q + "kolmogorov_smirnov", BINARY, _LABELS, "model"),
     Metric("gini", "performance", "value", True, "2 × ROC-AUC − 1", _Q + "gini", BINARY, _LABELS, "model"),
+    Metric("population_psi", "performance", "value", False,
+           "population stability index of the model's score between its development rows and these (below 0.1 is commonly called stable)",
+           _S + "psi", SCORED, frozenset(("reference",)), "model"),
     Metric("log_loss", "performance", "nats", False, "mean negative log-probability of the true class",
            _Q + "log_loss", CLASSES, _LABELS, "model"),
     Metric("rmse", "performance", "value", False, "root mean squared error", _P + "rmse", NUMBERS, _LABELS, "model"),

@@ -70,22 +70,3 @@ def error_copy_ratio(teacher_wrong: NDArray[np.bool_], student_wrong: NDArray[np
     with np.errstate(invalid="ignore", divide="ignore"):  # no errors: NaN
         given = weights @ (teacher_wrong & student_wrong) / (weights @ teacher_wrong)
         return np.asarray(given / (weights @ student_wrong / weights.sum(axis=1)))
-
-
-def psi_edges(reference: Floats, bins: int = 10) -> Floats:
-    """Inner edges of equal-mass bins of the reference score; fewer where scores tie."""
-    return np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1]))
-
-
-def score_psi(reference: Floats, values: Floats, weights: Floats, *, edges: Floats) -> Floats:
-    """Population stability index Σ (q − p) log(q / p) over the bins of `edges`; (b, n) weights → (b,).
-
-    Each share gets half a row added per bin, so that an empty bin stays finite.
-    """
-    bins = len(edges) + 1
-    counts = []
-    for score in (reference, values):
-        members = np.searchsorted(edges, score, side="left")
-        counts.append(weights @ (members[:, None] == np.arange(bins)) + 0.5)
-    p, q = (c / c.sum(axis=1, keepdims=True) for c in counts)
-    return np.asarray(((q - p) * np.log(q / p)).sum(axis=1))

@@ -39,6 +39,7 @@ class Term:
     features: one or two raw features. cuts: per feature the ascending cuts, empty for a categorical one.
     scores: (bins_1, K') or (bins_1, bins_2, K'). importance: mean |score| over the training rows (and outputs).
     bounds: per feature the smallest and largest number in training, for drawing; (0, 0) for a categorical one.
+    spread: like scores, the standard deviation of each score over refits on other rows; None where it was fitted once. For reading only.
     """
 
     features: tuple[int, ...]
@@ -46,6 +47,7 @@ class Term:
     scores: Floats
     importance: float = 0.0
     bounds: tuple[tuple[float, float], ...] = ()
+    spread: Floats | None = None
 
 
 def float32_ceiling(cuts: Floats) -> Floats:
@@ -166,7 +168,10 @@ class AdditiveModel:
                     "cuts": cuts.tolist(),
                     "bounds": list(term.bounds[place]) if term.bounds else None,
                 })  # fmt: skip
-            terms.append({"features": features, "importance": term.importance, "scores": term.scores.tolist()})
+            spread = None if term.spread is None else term.spread.tolist()
+            terms.append(
+                {"features": features, "importance": term.importance, "scores": term.scores.tolist(), "spread": spread}
+            )
         return {
             "form": "additive",
             "scale": "log-odds" if len(self.classes) == 2 else "logit" if self.classes else "value",
@@ -197,7 +202,7 @@ class AdditiveModel:
             "pairs": sum(len(t.features) == 2 for t in self.terms),
             "parameters": int(sum(t.scores.size for t in self.terms) + self.intercepts.size),
             "nonzero": int(sum(np.count_nonzero(t.scores) for t in self.terms)),
-            "size_bytes": int(sum(a.nbytes for a in arrays.values())),
+            "size_bytes": int(sum(a.nbytes for name, a in arrays.items() if not name.endswith(".spread"))),
         }
 
     def to_record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -205,6 +210,7 @@ class AdditiveModel:
         terms = []
         for i, term in enumerate(self.terms):
             arrays[f"term.{i}.scores"] = term.scores
+            arrays |= {} if term.spread is None else {f"term.{i}.spread": term.spread}
             arrays |= {f"term.{i}.cuts.{place}": cuts for place, cuts in enumerate(term.cuts)}
             terms.append(
                 {
@@ -225,6 +231,7 @@ class AdditiveModel:
                 arrays[f"term.{i}.scores"],
                 t["importance"],
                 tuple((low, high) for low, high in t["bounds"]),
+                arrays.get(f"term.{i}.spread"),
             )
             for i, t in enumerate(meta["terms"])
         )

@@ -74,6 +74,15 @@ class RuleListModel:
             waiting = waiting[~holds]
         return fired
 
+    def part_of(self, inputs: Table) -> Ints:
+        """(n,) the part of the model that answers each row, one of `parts`: the number of the rule, the ELSE last."""
+        return self.fires(inputs)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The rules by number, and the ELSE."""
+        return tuple(range(self.rules + 1))
+
     def __call__(self, inputs: Table) -> Floats:
         """(n, K) probabilities or values."""
         return np.asarray(self.value[self.fires(inputs)], dtype=np.float64)

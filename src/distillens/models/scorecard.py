@@ -146,6 +146,17 @@ class ScorecardModel:
             score += c.by_code(c.points)[bins]
         return score
 
+    def attributes_of(self, inputs: Table) -> dict[str, tuple[Ints, int]]:
+        """Per feature on the card, (n,) the line of the points table that each row falls into, in the order of `bin_names`, and their number."""
+        from distillens.models.additive import bins_of
+
+        out = {}
+        for c in self.characteristics:
+            code = bins_of(inputs.values[:, c.feature], self.columns[c.feature], c.cuts)
+            place = c.by_code(np.arange(len(c.woe), dtype=np.float64)).astype(np.int64)
+            out[self.columns[c.feature].name] = (place[code], len(c.woe))
+        return out
+
     def bin_names(self, c: Characteristic) -> list[str]:
         """What each bin holds, in words."""
         column = self.columns[c.feature]

@@ -94,6 +94,15 @@ class TreeModel:
             leaf[rows] = child
         return leaf
 
+    def part_of(self, inputs: Table) -> Ints:
+        """(n,) the part of the model that answers each row, one of `parts`: the node of its leaf."""
+        return self.apply(inputs)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The nodes that are leaves."""
+        return tuple(int(node) for node in np.flatnonzero(self.feature < 0))
+
     def __call__(self, inputs: Table) -> Floats:
         """(n, K) probabilities or values."""
         return np.asarray(self.value[self.apply(inputs)], dtype=np.float64)

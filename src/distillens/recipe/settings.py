@@ -179,7 +179,10 @@ class FrontierSettings(Part):
 
 
 class ReportSettings(Part):
-    """What the passport says beside the numbers, in the author's words. acceptable: why what was lost may be lost."""
+    """What the passport says beside the numbers, in the author's words. acceptable: why what was lost may be lost.
+
+    population, period: whom the data are about, and of when. limits: known ones. overrides: who may decide against the model.
+    """
 
     languages: Annotated[tuple[Literal["en", "zh"], ...], Field(min_length=1)] = ("en",)
     title: str | None = None
@@ -188,5 +191,10 @@ class ReportSettings(Part):
     reviewer: str | None = None
     intended_use: str | None = None
     out_of_scope: str | None = None
+    population: str | None = None
+    period: str | None = None
+    limits: str | None = None
+    overrides: str | None = None
+    valid_until: str | None = None
     acceptable: str | None = None
     licence: str | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distillens.report.gates import relation
 from distillens.report.headline import FIDELITY, REASONS, usable
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
 from distillens.report.tables import kind
-from distillens.report.views import control_name, relation
+from distillens.report.views import control_name
 from distillens.report.words import Words
 
 Json = Mapping[str, Any]

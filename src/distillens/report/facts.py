@@ -129,16 +129,6 @@ def _overlap(w: Words, data: Json, p: Json) -> str:
     return text + (w("provenance.overlap_some") if duplicated else "")
 
 
-def data_finding(w: Words, finding: Json) -> Markup:
-    """A finding about the data in this language, from its kind and column; kinds we have no words for in the original wording."""
-    key = f"finding.{finding.get('kind')}"
-    column = Markup("{}: ").format(name(finding["column"])) if finding.get("column") else Markup("")
-    known = column + w(key) if w.has(key) else Markup("")
-    return Markup('{} <span class="original">{}<q lang="en">{}</q></span>').format(
-        known, w("page.original_inline"), clean(finding["text"])
-    )
-
-
 def use_facts(w: Words, p: Json) -> Facts:
     decision = (p["data"] or {}).get("decision")
     if not decision:

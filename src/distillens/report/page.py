@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from distillens.report import facts, headline, tables, views
+from distillens.report import facts, findings, gates, headline, population, readable, tables, views
 from distillens.report.figures import reliability
 from distillens.report.frontier import frontier_css
-from distillens.report.monotone import monotone
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
@@ -46,7 +45,6 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
     audit = chosen_audit(passport)
     chosen = passport["chosen"]["id"] if passport["chosen"] else None
     student = passport["students"].get(chosen) if chosen else None
-    adverse = ((audit or {}).get("decision") or {}).get("adverse")
     rows = views.row_views(w, audit) if audit and audit.get("reasons") else []
     context: dict[str, Any] = {
         "p": passport, "w": w, "audit": audit, "chosen": chosen, "student": student,
@@ -54,19 +52,20 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
         "js": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
         "subtitle": _subtitle(w, passport, student), "badge_line": _badge_line(w, passport),
         "sentences": lambda: headline.sentences(audit, w),
-        "not_assessed": lambda: views.not_assessed(w, audit or {}), "phrases": lambda kind: views.phrases(w, audit or {}, kind),
-        "gates": None if not (audit and audit["gates"]) else lambda: views.gates(w, audit),
+        "not_assessed": lambda: gates.not_assessed(w, audit or {}), "phrases": lambda kind: gates.phrases(w, audit or {}, kind),
+        "gates": None if not (audit and audit["gates"]) else lambda: gates.gates(w, audit),
         "metrics": lambda scopes: views.metrics(w, audit or {}, scopes),
         "slices": lambda: views.slices(w, audit or {}),
         "performance": lambda scope="performance": tables.models_table(w, audit or {"metrics": []}, scope),
+        "audit_finding": lambda finding: findings.audit_finding(w, finding, audit or {}),
         "provenance": lambda: facts.provenance(w, passport),
-        "data_finding": lambda finding: facts.data_finding(w, finding),
+        "data_finding": lambda finding: findings.data_finding(w, finding),
         "use_facts": lambda: facts.use_facts(w, passport),
         "importance_figure": lambda: views.importance_figure(w, audit or {}),
         "row_views": rows, "row_filters": [f for f in views.ROW_FLAGS if any(f in row["flags"] for row in rows)],
         "role_labels": {role: w(f"role.{role}") for role in ("teacher", "student")},
-        "held_monotone": lambda: monotone(w, student or {}, (passport["data"] or {}).get("classes") or []),
-        "readable": lambda: tables.readable(w, student, adverse), "complexity_facts": lambda: tables.complexity_facts(w, student or {}),
+        "readable_students": lambda: readable.students(w, passport),
+        "score_view": lambda: population.scores(w, audit or {}, student), "stability_view": lambda: population.stability(w, audit or {}),
         "students_table": lambda: tables.students(w, passport), "chosen_by": tables.chosen_by(w, passport),
         "footprint": lambda: facts.footprint(w, passport),
         "method": lambda key: w.term(key) if w.has(f"define.{key}") else clean(key),

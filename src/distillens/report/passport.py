@@ -18,7 +18,10 @@ from distillens.report.sections import sections
 from distillens.report.words import LANGUAGES, catalogue
 from distillens.store import JSON, write_json, write_text
 
-USE_FIELDS = ("intended_use", "out_of_scope", "owner", "contact", "reviewer", "sign_off", "acceptable", "licence")
+USE_FIELDS = (
+    "intended_use", "out_of_scope", "population", "period", "limits", "overrides", "owner", "contact", "reviewer", "valid_until",
+    "sign_off", "acceptable", "licence",
+)  # fmt: skip
 
 
 def assemble(run_dir: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillens.report.reasons import signed
@@ -13,12 +13,20 @@ Json = Mapping[str, Any]
 MOST_FEATURES = 40
 
 
-def scorecard(w: Words, d: Json) -> dict[str, Any]:
-    """The card of a described scorecard: features with their bins and points, the scale, and what rounding cost."""
+def scorecard(w: Words, d: Json, attributes: Sequence[Json] | None = None) -> dict[str, Any]:
+    """The card of a described scorecard: features with their bins and points, the scale, and what rounding cost.
+
+    attributes: rows and labels of each line on the audited rows, from the audit.
+    """
+    known = {a["feature"]: a["bins"] for a in attributes or ()}
     features = [
         {
-            "name": name(f["name"]), "iv": w.number(f["iv"]), "coefficient": w.number(f["coefficient"]),
-            "bins": [_bin(w, b, integer=d["integer"]) for b in f["bins"] if b["share"] > 0],
+            "name": name(f["name"]), "name_key": f["name"], "iv": w.number(f["iv"]), "coefficient": w.number(f["coefficient"]),
+            "bins": [
+                _bin(w, b, integer=d["integer"]) | {"audited": known[f["name"]][at] if f["name"] in known else None}
+                for at, b in enumerate(f["bins"])
+                if b["share"] > 0
+            ],
         }
         for f in d["features"][:MOST_FEATURES]
     ]  # fmt: skip
@@ -28,7 +36,7 @@ def scorecard(w: Words, d: Json) -> dict[str, Any]:
         "good": name(d["good"]), "adverse": name(d["adverse"]),
     }  # fmt: skip
     out = {
-        "features": features, "total": len(d["features"]), "reach": reach, "adverse": name(d["adverse"]),
+        "features": features, "total": len(d["features"]), "reach": reach, "audited": bool(known), "adverse": name(d["adverse"]),
         "base_points": _points(w, d["base_points"], integer=d["integer"]),
         "scale_text": w.html("scorecard.scale", scale),
         "formula": w.html("scorecard.formula", {"good": name(d["good"]), "offset": w.number(d["offset"], 5), "factor": w.number(d["factor"], 5)}),

@@ -1,14 +1,13 @@
-"""Figures of reasons: importance side by side, one row's reasons as diverging bars, shape functions, coefficients."""
+"""Figures of reasons: importance side by side, one row's reasons as diverging bars, small bars for coefficients."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from distillens.report.svg import Axis, box, figure, line, path, words
+from distillens.report.svg import Axis, box, figure, line, words
 from distillens.report.words import Words
 
 Json = Mapping[str, Any]
@@ -85,62 +84,6 @@ def row_reasons(w: Words, items: Sequence[Json], *, title: str, width: float = 8
         [f"{i['unit']} = {i['value']}: {signed(w, i['teacher'])} / {signed(w, i['student'])}" for i in items]
     )
     return figure(width, height, title, spoken, parts, css="row")
-
-
-def shape_function(
-    w: Words, shape: Json, reach: tuple[float, float], *, width: float = 224, height: float = 132
-) -> Markup:
-    """What one feature adds at each of its values; all shapes of a student share one vertical scale (`reach`).
-
-    shape: {name, kind: numeric | categorical, x: edges or levels, y: one score per step or level, low, high or None}.
-    """
-    axis_y = Axis(reach[0], reach[1], height - 30, 24)
-    parts: list[Markup] = [
-        words(2, 12, shape["name"], "t strong", limit=width - 4),
-        line(34, axis_y(0), width - 4, axis_y(0), "zero"),
-    ]
-    for tick in axis_y.ticks(4):
-        parts += [
-            line(34, axis_y(tick), width - 4, axis_y(tick), "grid"),
-            words(30, axis_y(tick) + 3, w.exact(tick), "t tick", anchor="end", size=9),
-        ]
-    y, x = [float(v) for v in shape["y"]], shape["x"]
-    if shape["kind"] == "numeric" and len(x) == len(y) + 1:  # steps between edges
-        edges = _finite_edges([float(v) for v in x])
-        axis_x = (
-            Axis(edges[0], edges[-1], 36, width - 6)
-            if edges[-1] > edges[0]
-            else Axis(edges[0], edges[0] + 1, 36, width - 6)
-        )
-        if shape.get("low") is not None and shape.get("high") is not None:
-            upper = [(axis_x(e), axis_y(v)) for i, v in enumerate(shape["high"]) for e in edges[i : i + 2]]
-            lower = [(axis_x(e), axis_y(v)) for i, v in enumerate(shape["low"]) for e in edges[i : i + 2]]
-            parts.append(path(upper + lower[::-1], "student area", closed=True))
-        parts.append(path([(axis_x(e), axis_y(v)) for i, v in enumerate(y) for e in edges[i : i + 2]], "student curve"))
-        for value, anchor in ((edges[0], "start"), (edges[-1], "end")):
-            parts.append(
-                words(axis_x(value), height - 16, w.exact(float(f"{value:.4g}")), "t tick", anchor=anchor, size=9)
-            )
-        spoken = w.list([f"{w.number(edges[i])}: {signed(w, v)}" for i, v in enumerate(y)][:24])
-    else:
-        levels = [str(v) for v in x][: len(y)]
-        step = (width - 42) / max(1, len(y))
-        for i, v in enumerate(y):
-            centre = 36 + step * (i + 0.5)
-            parts.append(box(centre - step * 0.3, axis_y(0), step * 0.6, axis_y(v) - axis_y(0), "student bar"))
-            if len(y) <= 6:
-                parts.append(words(centre, height - 16, levels[i], "t tick", anchor="middle", limit=step - 2, size=9))
-        spoken = w.list([f"{level}: {signed(w, v)}" for level, v in zip(levels, y, strict=False)][:40])
-        if len(y) > 6:
-            parts.append(words(36, height - 16, w("plot.levels", {"count": w.number(len(y))}), "t tick", size=9))
-    return figure(width, height - 10, shape["name"], spoken, parts, css="shape-function")
-
-
-def _finite_edges(edges: list[float]) -> list[float]:
-    """Open ends (−∞, ∞) are drawn one step beyond the last cut."""
-    inner = [e for e in edges if math.isfinite(e)] or [0.0, 1.0]
-    step = (inner[-1] - inner[0]) / max(1, len(inner) - 1) or 1.0
-    return [e if math.isfinite(e) else (inner[0] - step if i == 0 else inner[-1] + step) for i, e in enumerate(edges)]
 
 
 def effect_bar(value: float, reach: float, *, css: str = "student", width: float = 150) -> Markup:

@@ -1,4 +1,4 @@
-"""A rule list as a table: IF … ELSE IF … ELSE, each with its answer and the share of the training rows it answers."""
+"""A rule list as a table: IF … ELSE IF … ELSE, each with its answer, the rows it answers, and how often that is right."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from distillens.report.words import Words, name
 Json = Mapping[str, Any]
 
 
-def rule_list(w: Words, d: Json, leaf: Callable[[list[float]], Markup]) -> dict[str, Any]:
-    """The lines of a described rule list; leaf: how an answer is shown."""
+def rule_list(
+    w: Words, d: Json, leaf: Callable[[list[float]], Markup], parts: Sequence[Json] | None = None
+) -> dict[str, Any]:
+    """The lines of a described rule list; leaf: how an answer is shown; parts: rows, agreement and precision of each rule on the audited rows."""
     lines = [
         {
             "word": w("rules.if" if number == 0 else "rules.else_if"),
@@ -25,7 +27,9 @@ def rule_list(w: Words, d: Json, leaf: Callable[[list[float]], Markup]) -> dict[
     ]
     rest = d["otherwise"]
     last = {"word": w("rules.else"), "conditions": "", "answer": leaf(rest["value"]), "coverage": w.percent(rest["coverage"])}  # fmt: skip
-    return {"lines": [*lines, last]}
+    known = {part["part"]: part for part in parts or ()}
+    whole = [line | {"part": known.get(number)} for number, line in enumerate([*lines, last])]
+    return {"lines": whole, "audited": bool(known)}
 
 
 def _joined(w: Words, conditions: Sequence[str]) -> Markup:

@@ -1,4 +1,4 @@
-"""What the sections about the audit show: gates, metrics with their references, slices, reasons, rows."""
+"""What the sections about the audit show: metrics with their references, slices, reasons, rows."""
 
 from __future__ import annotations
 
@@ -69,16 +69,18 @@ def control_name(w: Words, control: str) -> str:
     return w(f"role.{control}") if w.has(f"role.{control}") else clean(control)
 
 
-def _label(w: Words, metric: Json, audit: Json) -> str:
+def label_of(w: Words, metric: Json, audit: Json) -> str:
     k = audit["reasons"]["k"] if audit.get("reasons") else None
     text = w.metric(metric["name"], k)
     several = len({m["explainer"] for m in audit["metrics"] if m.get("explainer")}) > 1
     if not (metric.get("explainer") and several):
         return text
-    explainer = metric["explainer"]
-    return w(
-        "table.by", {"metric": text, "explainer": w(f"term.{explainer}") if w.has(f"term.{explainer}") else explainer}
-    )
+    return w("table.by", {"metric": text, "explainer": explainer_name(w, metric["explainer"])})
+
+
+def explainer_name(w: Words, explainer: str) -> str:
+    """A method of explaining in words; one that is not ours keeps its own name."""
+    return w(f"term.{explainer}") if w.has(f"term.{explainer}") else clean(explainer)
 
 
 _TOLERANCE = re.compile(r"\(tolerance ([\d.]+(?:e[-+]?\d+)?)\)")
@@ -90,7 +92,7 @@ def metrics(w: Words, audit: Json, scopes: Sequence[str]) -> list[dict[str, Any]
     for metric in audit.get("metrics", ()):
         if metric["scope"] not in scopes or metric["estimate"].get("status") == "not_applicable":
             continue
-        label = _label(w, metric, audit)
+        label = label_of(w, metric, audit)
         plot = (
             interval_plot(w, metric["estimate"], unit=metric["unit"], title=label, references=references(w, metric))
             if usable(metric["estimate"])
@@ -104,167 +106,6 @@ def metrics(w: Words, audit: Json, scopes: Sequence[str]) -> list[dict[str, Any]
             "unit": metric["unit"], "plot": plot, "normalised": metric.get("normalised"), "anchor": anchor(metric["name"], metric.get("explainer")),
         })  # fmt: skip
     return rows
-
-
-# ── gates ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def gates(w: Words, audit: Json) -> list[dict[str, Any]]:
-    """Each gate on one axis with its limit and its references."""
-    return [_gate(w, gate, audit) for gate in audit["gates"]]
-
-
-def _gate(w: Words, gate: Json, audit: Json) -> dict[str, Any]:
-    metric = _metric_of(gate, audit)
-    unit = metric["unit"] if metric else "value"
-    label = _label(w, metric, audit) if metric else w.metric(gate["metric"])
-    own = metric["estimate"] if metric and usable(metric["estimate"]) else None
-    refs = references(w, metric) if metric else []
-    bound, limit, placed = on_metric_axis(gate, metric)
-    if gate.get("relative_to") and not placed:
-        refs = [Reference("other", control_name(w, gate["relative_to"]), 0.0)]
-    if not usable(bound) and own is not None and not gate.get("relative_to"):
-        bound = own
-    plot = ""
-    if usable(bound):
-        plot = interval_plot(
-            w, bound, unit=unit, title=label, references=refs, limit=limit, direction=gate["direction"], width=560
-        )
-    return {
-        "anchor": anchor(gate["metric"], gate.get("explainer"), gate.get("relative_to")), "label": label,
-        "relation": relation(w, gate, metric), "numbers": w.estimate(own or gate["bound"], unit), "plot": plot, "outcome": gate["outcome"],
-        "why": clean(gate["why"]) if w.language == "en" and gate.get("why") else gate_reason(w, gate),
-    }  # fmt: skip
-
-
-def on_metric_axis(gate: Json, metric: Json | None) -> tuple[Json, float | None, bool]:
-    """(interval, limit, True) of a gate on the axis of its metric; (…, False) when it can only be shown as a difference.
-
-    A relative gate holds a difference to its reference (or a ratio minus one) against the margin. Placed at the
-    reference's value, interval, limit and all the references share one axis.
-    """
-    bound, limit = gate["bound"], finite(gate.get("limit"))
-    if not gate.get("relative_to"):
-        return bound, limit, True
-    reference = _relative_value(gate, metric)
-    if reference is None or limit is None:
-        return bound, limit, False
-    factor = abs(reference) if is_ratio(gate, metric) else 1.0
-    moved = {
-        end: reference + factor * bound[end] for end in ("value", "low", "high") if finite(bound.get(end)) is not None
-    }
-    return {**bound, **moved}, reference + factor * limit, True
-
-
-def is_ratio(gate: Json, metric: Json | None) -> bool:
-    """Whether the margin is a share of the reference's value: then the number held against it is nearer to the ratio minus one."""
-    reference = _relative_value(gate, metric) if gate.get("relative_to") else None
-    if metric is None or not reference or not (usable(gate["bound"]) and usable(metric["estimate"])):
-        return False
-    own, held = float(metric["estimate"]["value"]), float(gate["bound"]["value"])
-    return abs(held - (own / reference - 1)) < abs(held - (own - reference))
-
-
-def _metric_of(gate: Json, audit: Json) -> Json | None:
-    same = [m for m in audit["metrics"] if m["name"] == gate["metric"]]
-    exact = [m for m in same if m.get("explainer") == gate.get("explainer")]
-    found: Json | None = next(iter(exact or same), None)
-    return found
-
-
-def _relative_value(gate: Json, metric: Json | None) -> float | None:
-    if metric is None:
-        return None
-    source = (
-        metric.get("teacher")
-        if gate["relative_to"] == "teacher"
-        else (metric.get("controls") or {}).get(gate["relative_to"])
-    )
-    return float(source["value"]) if source is not None and usable(source) else None
-
-
-def relation(w: Words, gate: Json, metric: Json | None) -> str:
-    """What the gate asks for, in words."""
-    unit = metric["unit"] if metric else "value"
-    if gate.get("relative_to"):
-        other, margin = control_name(w, gate["relative_to"]), gate.get("margin")
-        if not margin:
-            return w("gate.not_worse", {"other": other})
-        if is_ratio(gate, metric):
-            amount = w.percent(margin, exact=True)
-        elif unit == "share":
-            amount = w("gate.points", {"points": w.exact(round(100 * margin, 6))})
-        else:
-            amount = w.exact(margin)
-        return w("gate.margin", {"other": other, "margin": amount})
-    limit = w.percent(gate["limit"], exact=True) if unit == "share" else w.exact(gate["limit"])
-    return w("gate.at_least" if gate["direction"] == ">=" else "gate.at_most", {"limit": limit})
-
-
-def gate_reason(w: Words, gate: Json) -> str:
-    """Why a gate came out as it did, from its numbers."""
-    bound = gate["bound"]
-    if bound.get("status", "ok") != "ok":
-        return w(f"why.{bound['status']}")
-    if gate["outcome"] == "review":
-        low, high, limit = finite(bound.get("low")), finite(bound.get("high")), float(gate["limit"])
-        inside = (low is None or low <= limit) and (high is None or limit <= high)
-        return w("why.review" if inside else "why.insufficient")
-    return w(f"why.{gate['outcome']}")
-
-
-# ── statement ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def phrases(w: Words, audit: Json, kind: str) -> Markup:
-    """Kept, lost or unknown: the audit's own phrases in English, the same from gates and slices in other languages."""
-    if w.language == "en":
-        parts = [Markup("{}").format(clean(p)) for p in (audit.get("statement") or {}).get(kind) or ()]
-    else:
-        parts = _structured_phrases(w, audit, kind)
-    return Markup(w("number.separator")).join(parts) if parts else Markup("{}").format(w("statement.nothing"))
-
-
-def _structured_phrases(w: Words, audit: Json, kind: str) -> list[Markup]:
-    """Each gated metric once, at its worst outcome; then the slices that are worse or too small."""
-    rank = ("pass", "review", "fail")
-    worst: dict[str, str] = {}
-    for gate in audit["gates"]:
-        metric = _metric_of(gate, audit)
-        label = _label(w, metric, audit) if metric else w.metric(gate["metric"])
-        worst[label] = max(worst.get(label, "pass"), gate["outcome"], key=rank.index)
-    outcome = {"kept": "pass", "lost": "fail", "unknown": "review"}[kind]
-    parts = [Markup("{}").format(label) for label, found in worst.items() if found == outcome]
-    for s in audit["slices"]:
-        if kind == "lost" and s.get("flagged") and s.get("kind", "column") == "column":
-            parts.append(slice_name(w, s))
-        if kind == "unknown" and s["outcome"] == "not_assessed":
-            parts.append(w.html("slices.too_small", {"slice": slice_name(w, s), "n": w.number(s["n"])}))
-    return parts
-
-
-def not_assessed(w: Words, audit: Json) -> list[tuple[Markup, Markup]]:
-    """(what, why) of everything the audit left out; what this language has no words for stays in the original wording."""
-    names = {m["name"] for m in audit["metrics"]}
-    small = {f"{s['column']} = {s['level']}": s for s in audit["slices"] if s["outcome"] == "not_assessed"}
-    listed = []
-    for x in audit.get("not_assessed", ()):
-        what, why = str(x["what"]), str(x["why"])
-        key = "left_out." + what.replace(" ", "_")
-        if w.language == "en":
-            listed.append((Markup("{}").format(w(key)) if w.has(key) else name(what), Markup("{}").format(clean(why))))
-        elif w.has(key):
-            listed.append((Markup("{}").format(w(key)), Markup("{}").format(w(f"{key}.why"))))
-        elif what in small:
-            listed.append((slice_name(w, small[what]), Markup("{}").format(w("why.insufficient"))))
-        elif what.partition(" (")[0] in names:
-            listed.append((Markup("{}").format(w.metric(what.partition(" (")[0])), original(w, why)))
-        else:
-            listed.append((original(w, what), original(w, why)))
-    return listed
-
-
-def original(w: Words, text: str) -> Markup:
-    """A text that exists in English only, marked as such in other languages."""
-    if w.language == "en":
-        return Markup("{}").format(clean(text))
-    return Markup('<span class="original">{}<q lang="en">{}</q></span>').format(w("page.original_inline"), clean(text))
 
 
 # ── slices and rows ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -235,6 +235,8 @@ def taken_over(machine: Any, table: Table, places: Ints, width: int, *, monotone
     for i, features in enumerate(machine.term_features_):
         scores = np.asarray(machine.term_scores_[i], dtype=np.float64)
         scores = scores.reshape(*machine.bin_weights_[i].shape, len(places))
+        bags = np.asarray(machine.bagged_scores_[i], dtype=np.float64)
+        deviation = bags.reshape(len(bags), *scores.shape).std(axis=0, ddof=1) if len(bags) > 1 else None
         cuts, bounds = [], []
         for axis, j in enumerate(features):
             column = table.columns[j]
@@ -245,6 +247,7 @@ def taken_over(machine: Any, table: Table, places: Ints, width: int, *, monotone
                 unseen = bins.get("-1", last)
                 order = [0, *(bins.get(str(code), unseen) for code in range(len(column.categories))), unseen]
                 scores = np.take(scores, order, axis=axis)
+                deviation = None if deviation is None else np.take(deviation, order, axis=axis)
                 cuts.append(np.empty(0))
                 bounds.append((0.0, 0.0))
             else:
@@ -255,6 +258,10 @@ def taken_over(machine: Any, table: Table, places: Ints, width: int, *, monotone
             scores = isotonic(scores, np.asarray(machine.bin_weights_[i], dtype=np.float64), int(monotone[features[0]]))
         full = np.zeros((*(bin_count(table.columns[j], c) for j, c in zip(features, cuts, strict=True)), width))
         full[..., places] = scores
+        spread = None
+        if deviation is not None:
+            spread = np.zeros_like(full)
+            spread[..., places] = deviation
         terms.append(
             Term(
                 tuple(int(j) for j in features),
@@ -262,6 +269,7 @@ def taken_over(machine: Any, table: Table, places: Ints, width: int, *, monotone
                 full,
                 float(importances[i]) * len(places) / width,
                 tuple(bounds),
+                spread,
             )
         )
     return intercepts, terms
@@ -282,4 +290,5 @@ def isotonic(scores: Floats, weights: Floats, sign: int) -> Floats:
 
 def added(one: Term, other: Term) -> Term:
     """Two terms on the same bins as one (those of different classes, one model a class)."""
-    return replace(one, scores=one.scores + other.scores, importance=one.importance + other.importance)
+    spread = one.spread + other.spread if one.spread is not None and other.spread is not None else None
+    return replace(one, scores=one.scores + other.scores, importance=one.importance + other.importance, spread=spread)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillens.students.base import Student
     from distillens.transfer.targets import Targets
 
-NEEDS = frozenset(("labels", "explanations", "background"))  # what a metric may need
+NEEDS = frozenset(("labels", "explanations", "background", "reference"))  # what a metric may need
 
 
 def check_model(model: Model, inputs: Table, *, tolerance: float = 1e-5) -> None:
