@@ -12,6 +12,8 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 from distillens.errors import ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from distillens.data.base import Bools, Floats, Ints, Table
 
 Output = Literal["logits", "probabilities", "values"]
@@ -40,6 +42,19 @@ class Model(Protocol):
     def __call__(self, inputs: Table) -> Floats:
         """(n, K) outputs: binary K = 2, C classes K = C, regression K = 1."""
         ...
+
+
+@runtime_checkable
+class TorchModel(Model, Protocol):
+    """A model that is a torch module behind a preprocessing of its own: what gradients and layers are taken from."""
+
+    @property
+    def module(self) -> nn.Module: ...
+    def to_tensor(self, inputs: Any) -> Tensor:
+        """(n, …) what the module takes, on its device."""
+        ...
+
+    def __call__(self, inputs: Any) -> Floats: ...
 
 
 @runtime_checkable

@@ -105,9 +105,17 @@ def align_classes(model: Model, classes: tuple[str, ...]) -> Model:
 
     Raises ModelError when the model knows other classes than the data (or is a regression where the data have classes).
     """
+    order = class_order(model, classes)
+    if np.array_equal(order, np.arange(len(classes))):
+        return model
+    return ReorderedModel(model, tuple(classes), order)
+
+
+def class_order(model: Model, classes: tuple[str, ...]) -> Ints:
+    """(K,) position of each of `classes` in the model's outputs; empty for regression. ModelError as `align_classes`."""
     own = tuple(model.classes)
     if own == tuple(classes):
-        return model
+        return np.arange(len(own), dtype=np.int64)
     if bool(own) != bool(classes):
         has, wants = (
             (f"the classes {own}" if own else "no classes (regression)"),
@@ -123,4 +131,4 @@ def align_classes(model: Model, classes: tuple[str, ...]) -> Model:
     if missing or len(own) != len(classes):
         what = repr(missing[0]) if missing else "each class once"
         raise ModelError(f"The model {model.label!r} has no output for {what}; its classes are {own}.")
-    return ReorderedModel(model, tuple(classes), np.array([own.index(name) for name in classes], dtype=np.int64))
+    return np.array([own.index(name) for name in classes], dtype=np.int64)

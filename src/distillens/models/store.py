@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "rules": "distillens.models.rules:RuleListModel",
     "soft_tree": "distillens.models.soft_tree:SoftTreeModel",
     "network": "distillens.models.torch_module:TabularNetwork",
+    "image_network": "distillens.models.image_network:ImageNetwork",
     "constant": "distillens.models.constant:ConstantModel",
 }
 
