@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
 from distillens.transfer.objectives.base import Loss, Taps, check_number
-from distillens.transfer.objectives.geometry import flat, same_rows, same_scale, unit
+from distillens.transfer.objectives.geometry import flat, same_rows, same_scale
 from distillens.transfer.objectives.precision import full_precision, wide
 from distillens.transfer.objectives.schedule import check_schedule
 from distillens.transfer.objectives.taps import check_taps, summed_over_pairs
@@ -57,11 +57,11 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     def cosines(rows: Tensor) -> Tensor:
         apart = rows[None, :, :] - rows[:, None, :]
+        square = apart.square().sum(dim=2)
         noise = 16 * torch.finfo(rows.dtype).eps * rows.detach().norm(dim=1).max()
-        b = len(rows)
-        same = (apart.detach().norm(dim=2) <= noise).reshape(b * b)
-        directions = unit(apart.reshape(b * b, -1), undefined=same).reshape(b, b, -1)
-        return directions @ directions.transpose(1, 2)
+        same = square.detach() <= noise**2
+        inverse = square.masked_fill(same, 1.0).rsqrt().masked_fill(same, 0.0)
+        return (apart @ apart.transpose(1, 2)) * inverse[:, :, None] * inverse[:, None, :]
 
     same_rows(student, teacher)
     s, t = (same_scale(flat(x)) for x in wide(student, teacher))
