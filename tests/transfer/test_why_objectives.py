@@ -272,6 +272,9 @@ def test_frozen_maps_of_the_teacher_give_the_same_loss(name: str) -> None:
     cam = (by_layer.mean(dim=(2, 3), keepdim=True) * live.layers["a"]).sum(dim=1, keepdim=True).relu().detach()
     attributions = integrated_gradients(teacher, x, target, reference=x.new_zeros(()), steps=3)
     frozen = {"gradcam_matching": cam, "attribution_matching": attributions}.get(name, by_inputs)
+    if name != "jacobian":
+        torch.testing.assert_close(ALL[name].teacher_map(live), frozen[:, 0] if name == "gradcam_matching" else frozen)
+        assert not ALL[name].teacher_map(live).requires_grad
     cached = View(z.detach(), x, explanations=frozen)  # no graph, no layers, nobody to ask
     expected = ALL[name](view(student, x), live, batch(4)).value
     torch.testing.assert_close(ALL[name](view(student, x), cached, batch(4)).value, expected)
@@ -355,6 +358,9 @@ def test_noise_without_a_generator_is_said() -> None:
 
 def test_cached_maps_are_for_one_layer() -> None:
     objective = GradCAMMatching(student_taps=("a", "a"), teacher_taps=("a", "a"))
+    for several in (objective, GradCAMMatching()):
+        with pytest.raises(InputError, match="one layer"):
+            several.teacher_map(view(Net(1), images()))
     cached = View(torch.randn(4, 3), images(), explanations=torch.rand(4, 6, 6))
     with pytest.raises(InputError, match="one pair"):
         objective(view(Net(0), images()), cached, batch(4))

@@ -107,10 +107,15 @@ class AttributionMatching:
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss:
         target = top_class(teacher.outputs)
         own = self._attributions(student, target, create_graph=True, whose="student")
-        given = teacher.explanations
-        if given is None:
-            given = self._attributions(teacher, target, create_graph=False, whose="teacher")
+        given = self.teacher_map(teacher) if teacher.explanations is None else teacher.explanations
         return Loss.pointwise(attribution_matching_loss(own, given), batch)
+
+    def teacher_map(self, teacher: View) -> Tensor:
+        """(B, …) the teacher's attributions, a constant: what may be kept for `View.explanations`.
+
+        With reference `mean` it depends on the batch it is made in, and the student's later on another: keep those with `zero`.
+        """
+        return self._attributions(teacher, top_class(teacher.outputs), create_graph=False, whose="teacher")
 
     def _attributions(self, view: View, target: Tensor, *, create_graph: bool, whose: str) -> Tensor:
         if view.ask is None:

@@ -14,7 +14,7 @@ teacher teaches nothing, an empty one of the student costs 1 and has no gradient
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from distillens.errors import InputError
@@ -104,10 +104,15 @@ class GradCAMMatching:
             terms.append(gradcam_matching_loss(student_map, teacher_map))
         return Loss.pointwise(torch.stack(terms).sum(dim=0), batch)
 
+    def teacher_map(self, teacher: View) -> Tensor:
+        """(B, H, W) the teacher's Grad-CAM of its one layer, a constant: what may be kept for `View.explanations`."""
+        if self.teacher_taps == "auto" or len(self.teacher_taps) != 1:
+            raise InputError("gradcam_matching keeps the map of one layer; name it in teacher_taps.")
+        ((_, layer),) = layer_pairs(replace(self, student_taps=self.teacher_taps), teacher, teacher)
+        return self._map(teacher, layer, top_class(teacher.outputs), create_graph=False, whose="teacher").detach()
+
     def _beside(self, student: View, frozen: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The student's layer beside cached maps; the teacher's layers need not be there."""
-        from dataclasses import replace
-
         shown = replace(student, layers=dict.fromkeys(self.teacher_taps, frozen))
         return layer_pairs(self, student, shown)
 

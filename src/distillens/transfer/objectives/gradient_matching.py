@@ -77,8 +77,11 @@ class GradientMatching:
     def __call__(self, student: View, teacher: View, batch: Batch) -> Loss:
         target = top_class(teacher.outputs)
         own = input_gradient(student, target, scale=self.scale, create_graph=True, whose="student")
-        given = teacher.explanations
-        if given is None:
-            given = input_gradient(teacher, target, scale=self.scale, create_graph=False, whose="teacher")
+        given = self.teacher_map(teacher) if teacher.explanations is None else teacher.explanations
         maps = comparable_gradients(own, student.inputs, given, teacher.inputs)
         return Loss.pointwise(gradient_matching_loss(*maps), batch)
+
+    def teacher_map(self, teacher: View) -> Tensor:
+        """(B, …) the teacher's gradient by its inputs, a constant: what may be kept for `View.explanations`."""
+        target = top_class(teacher.outputs)
+        return input_gradient(teacher, target, scale=self.scale, create_graph=False, whose="teacher")
