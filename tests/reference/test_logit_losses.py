@@ -74,7 +74,7 @@ def test_dkd_is_binary_and_non_target_divergence() -> None:
 
 
 def test_dkd_with_the_teachers_doubt_as_beta_is_kd() -> None:
-    """Zhao et al. 2022, equation 5: KD = TCKD + (1 − p_t(y)) NCKD."""
+    """Zhao et al. 2022: KD = TCKD + (1 − p_t(y)) NCKD."""
     s, t, y = tensors()
     doubt = 1 - torch.softmax(t / 4.0, dim=1).gather(1, y[:, None])[:, 0]
     target = dkd_loss(s, t, y, alpha=1.0, beta=0.0, temperature=4.0)

@@ -113,7 +113,7 @@ def test_cc_of_many_terms_is_the_gaussian_kernel() -> None:
 
 
 def hsic_1(k: Array, l: Array) -> float:  # noqa: E741 (the paper's letter)
-    """Song et al. 2012, equation 5."""
+    """Song et al. 2012, the unbiased estimate."""
     n, one = len(k), np.ones(len(k))
     k, l = k - np.diag(np.diag(k)), l - np.diag(np.diag(l))  # noqa: E741
     middle = (one @ k @ one) * (one @ l @ one) / ((n - 1) * (n - 2))

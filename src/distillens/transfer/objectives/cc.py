@@ -1,6 +1,6 @@
 """Correlation congruence: the kernel matrix of the rows is the teacher's.
 
-Peng et al. 2019, "Correlation Congruence for Knowledge Distillation", equations 5 to 11. For activations of unit length the Gaussian
+Peng et al. 2019, "Correlation Congruence for Knowledge Distillation". For activations of unit length the Gaussian
 kernel exp(−γ ‖a − b‖²) = exp(−2γ) exp(2γ aᵀb) is cut after P terms of its Taylor series,
     K(a, b) = Σ_{p=0}^{P} exp(−2γ) (2γ)^p / p! · (aᵀb)^p,   loss = ‖K_s − K_t‖² / B²,
 the squared Frobenius norm; γ = 0.4 and P = 2 as in the paper. RepDistiller's CC is another loss (products of absolute differences

@@ -1,7 +1,7 @@
 """Centred kernel alignment: the layer's geometry is the teacher's, up to rotation and scale.
 
-Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", equation 4, with linear kernels K = X Xᵀ, L = Y Yᵀ
-and the unbiased estimate of HSIC of Song et al. 2012, "Feature Selection via Dependence Maximization", equation 5 (zero diagonals,
+Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", with linear kernels K = X Xᵀ, L = Y Yᵀ
+and the unbiased estimate of HSIC of Song et al. 2012, "Feature Selection via Dependence Maximization" (zero diagonals,
 written ~):
     HSIC₁(K, L) = [tr(K~L~) + 1ᵀK~1 · 1ᵀL~1 / ((n−1)(n−2)) − 2/(n−2) · 1ᵀK~L~1] / (n(n−3)),
     CKA = HSIC₁(K, L) / √(HSIC₁(K, K) HSIC₁(L, L)),   loss = 1 − CKA, between 0 and 2.

@@ -1,6 +1,6 @@
 """Contrastive representation distillation: a row's student and teacher embeddings recognise each other among many.
 
-Tian, Krishnan and Isola 2020, "Contrastive Representation Distillation", equations 9 to 11 and 18, 19. Both layers pass a learned linear map
+Tian, Krishnan and Isola 2020, "Contrastive Representation Distillation". Both layers pass a learned linear map
 to `dim` numbers and are divided by their length: v_s, v_t. For an anchor v of one model and a bank m with one embedding of the other
 model for each of the n training rows, K negatives k ≠ i and T = 0.07:
     h(i, k) = exp(v_i · m_k / T) / Z,   loss_i = −log [h_ii / (h_ii + K/n)] − Σ_k log [(K/n) / (h_ik + K/n)],

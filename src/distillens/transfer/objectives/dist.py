@@ -1,6 +1,6 @@
 """DIST: the student's probabilities correlate with the teacher's, within each row and within each class.
 
-Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", equations 7 to 10. With p = softmax(z / T), (B, C):
+Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher". With p = softmax(z / T), (B, C):
     loss = T² [β (1 − mean over rows of ρ(p_s,i·, p_t,i·)) + γ (1 − mean over classes of ρ(p_s,·c, p_t,·c))],
 ρ Pearson's correlation. Published code adds a fixed epsilon to the norms, with which a perfect student scores 0.5 on a saturated
 class (a column of nearly zeros), and one library has a sign wrong. Here rows and columns are scaled before they are squared;

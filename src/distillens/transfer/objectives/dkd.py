@@ -1,10 +1,10 @@
 """Decoupled knowledge distillation: the target class and the others, each with a weight of its own.
 
-Zhao et al. 2022, "Decoupled Knowledge Distillation", equations 7 and 8. With p = softmax(z / T), label y and p̂ the softmax over
+Zhao et al. 2022, "Decoupled Knowledge Distillation", section 3. With p = softmax(z / T), label y and p̂ the softmax over
 the classes other than y:
     TCKD = KL of (p_t(y), 1 − p_t(y)) from (p_s(y), 1 − p_s(y)),   NCKD = KL(p̂_t ‖ p̂_s),
     loss = T² (α · TCKD + β · NCKD)   per example.
-With α = 1 and β = 1 − p_t(y) it is `kd_loss` (their equation 5). Published code takes logarithms of softmaxes, which is
+With α = 1 and β = 1 − p_t(y) it is `kd_loss` (their reformulation of it). Published code takes logarithms of softmaxes, which is
 infinite or NaN for saturated logits, and hides the target by subtracting 1000; here everything stays in log space and the
 target is removed. They use α = 1, β = 8 (less for teachers less sure of themselves), T = 4 and 20 epochs of warm-up.
 """

@@ -1,6 +1,6 @@
 """Generalised Jensen-Shannon divergence between teacher and student.
 
-Agarwal et al. 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes" (GKD), equation 1. With
+Agarwal et al. 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes" (GKD). With
 p = softmax(z / T) and the mixture m = β p_t + (1 − β) p_s:
     loss = T² [β KL(p_t ‖ m) + (1 − β) KL(p_s ‖ m)]   per example, 0 < β < 1.
 JSD_β / β tends to KL(p_t ‖ p_s) for β → 0, and JSD_β / (1 − β) to KL(p_s ‖ p_t) for β → 1; β = 0 and β = 1 mean these limits, so the

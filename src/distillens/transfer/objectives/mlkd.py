@@ -1,6 +1,6 @@
 """Multi-level logit distillation: predictions, relations between rows, relations between classes, at several temperatures.
 
-Jin et al. 2023, "Multi-level Logit Distillation", equations 2 to 8. With p = softmax(z / T), (B, C), and T over a set:
+Jin et al. 2023, "Multi-level Logit Distillation". With p = softmax(z / T), (B, C), and T over a set:
     loss = Σ_T [mean over rows of T² KL(p_t ‖ p_s) + ‖p_t p_tᵀ − p_s p_sᵀ‖² / B + ‖p_tᵀ p_t − p_sᵀ p_s‖² / C],
 squared Frobenius norms. B and C divide as in the paper; the class level therefore grows with the batch. The reference code
 multiplies these already reduced numbers by masks of the rows and classes the teacher is unsure of, and so only scales them by

@@ -1,10 +1,10 @@
 """Normalised knowledge distillation: the target weighted by the teacher, the other classes renormalised.
 
 Yang et al. 2023, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and
-Customized Soft Labels", equation 6. With p = softmax(z) at T = 1 and p̂ the softmax of z / T over the classes other than y:
+Customized Soft Labels". With p = softmax(z) at T = 1 and p̂ the softmax of z / T over the classes other than y:
     loss = −p_t(y) log p_s(y) − γ T² Σ_{c ≠ y} p̂_t(c) log p̂_s(c)   per example.
 Their code, and this, removes the target from the softmax instead of hiding it behind a large negative number, and multiplies the
-second term by T², as the paper does in its experiments (γ = 1.5, T = 1). The cross-entropy on labels is not part of it: that is
+second term by T²; γ = 1.5 and T = 1 are its defaults. The cross-entropy on labels is not part of it: that is
 the task loss. It is a cross-entropy, so a student equal to its teacher does not score 0: over the other classes it scores γ T²
 times the teacher's entropy there, the smallest value; the first term falls until p_s(y) = 1.
 """

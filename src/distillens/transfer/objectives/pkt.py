@@ -1,6 +1,6 @@
 """Probabilistic knowledge transfer: whom a row would pick as its neighbour.
 
-Passalis and Tefas 2018, "Learning Deep Representations with Probabilistic Knowledge Transfer", equations 3 to 7, with the kernel
+Passalis and Tefas 2018, "Learning Deep Representations with Probabilistic Knowledge Transfer", with the kernel
 K(a, b) = (1 + cos(a, b)) / 2 on activations (B, D) and p_ij = K(x_i, x_j) / Σ_k K(x_i, x_k):
     loss = mean over all (i, j) of p_t,ij log((p_t,ij + ε) / (p_s,ij + ε)).
 The paper leaves j = i out and adds up; the mean over all B² with the diagonal is the authors' code and RepDistiller's, where the

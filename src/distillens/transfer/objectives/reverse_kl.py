@@ -1,6 +1,6 @@
 """Reverse Kullback-Leibler divergence: the student's mass goes where the teacher has some.
 
-Gu et al. 2024, "MiniLLM: Knowledge Distillation of Large Language Models", equation 1, for one answer instead of a sequence, and with
+Gu et al. 2024, "MiniLLM: Knowledge Distillation of Large Language Models", for one answer instead of a sequence, and with
 the softened probabilities and the factor T² of Hinton et al. 2015, p = softmax(z / T):
     loss = T² Σ_c p_s,c (log p_s,c − log p_t,c)   per example.
 It seeks modes: a student too small for all of the teacher's answer keeps the likeliest part. Over classes the sum is exact,

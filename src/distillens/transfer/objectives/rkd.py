@@ -1,6 +1,6 @@
 """Relational knowledge distillation: distances between rows, and angles of triples of rows.
 
-Park et al. 2019, "Relational Knowledge Distillation", equations 3 to 9. x (B, D), e_ij = (x_i − x_j) / ‖x_i − x_j‖:
+Park et al. 2019, "Relational Knowledge Distillation", section 3. x (B, D), e_ij = (x_i − x_j) / ‖x_i − x_j‖:
     distance: mean over (i, j) of h(d_ij of the student − d_ij of the teacher), d_ij = ‖x_i − x_j‖ / mean of the positive distances,
     angle:    mean over (i, j, k) of h(⟨e_ij, e_kj⟩ of the student − that of the teacher),
 h Huber's loss with δ = 1. The paper sums over tuples of different rows; the means are over all B² and B³, as in RepDistiller. The

@@ -1,6 +1,6 @@
 """Similarity-preserving distillation: which rows activate alike.
 
-Tung and Mori 2019, "Similarity-Preserving Knowledge Distillation", equations 1 to 4. A (B, D) activations, flattened:
+Tung and Mori 2019, "Similarity-Preserving Knowledge Distillation". A (B, D) activations, flattened:
     G = A Aᵀ with every row divided by its Euclidean norm,   loss = ‖G_t − G_s‖² / B²,
 the squared Frobenius norm, added up over the pairs of layers. A row whose similarities are all 0 stays 0. Scaling all of A
 changes nothing, so A is scaled before it is squared. The paper's weight is 3000. Row weights are not looked at.
