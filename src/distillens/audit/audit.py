@@ -86,7 +86,7 @@ def audit(
     teacher, student: any two models; fitted scikit-learn estimators are wrapped.
     labels: (n,) indices of the teacher's classes or values, NaN where unknown. controls: role → model ("twin",
     "undistilled", "random_teacher", …); the constant control is made here. audit_only: a data frame of n rows for slices.
-    slices: "auto" or names. groups: (n,) ids of rows that belong together. weights: (n,) row weights.
+    slices: "auto" or names. groups: (n,) ids of rows that belong together. weights: (n,) row weights, in any unit.
     background: rows that stand for "unknown", for behaviour and, without `explanations`, for `explainers`.
     explanations: method → role → Explanation, roles teacher, student, teacher.repeat, student.repeat and control names.
     adverse, threshold: the class that is decided where its probability ≥ threshold (two classes; default: the second, 0.5).
@@ -243,7 +243,8 @@ def _weights(weights: Floats | None, order: Ints) -> Floats | None:
     taken = taken.astype(np.float64)
     if not np.isfinite(taken).all() or (taken < 0).any() or not taken.sum() > 0:
         raise InputError("weights must be finite, not negative, and not all zero.")
-    return taken
+    # In any unit: metrics that add half a row, or take a variance off, mean a row of mean weight.
+    return np.asarray(taken / taken.mean(), dtype=np.float64)
 
 
 def _case(
