@@ -23,10 +23,12 @@ from distillens.errors import ArtefactError, InputError
 from distillens.objectives import KD
 from distillens.store import content_hash
 from distillens.transfer import cache as caching
-from distillens.transfer.cache import Stored, build_cache, cache_info, from_top, teacher_cache, to_top, verify_cache
+from distillens.transfer.cache import cache_info, teacher_cache
+from distillens.transfer.cache_build import build_cache, verify_cache
 from distillens.transfer.image_feed import ImageFeed
 from distillens.transfer.loop import fit
 from distillens.transfer.schedule import Schedule
+from distillens.transfer.stored import Stored, from_top, to_top
 
 AUGMENT = Augmentation(crop=1, flip=True, views=2)
 
@@ -297,3 +299,38 @@ def test_killed_for_real_a_build_goes_on(tmp_path: Path) -> None:
     assert names == {path.name for path in (tmp_path / "whole").iterdir()}
     for name in names:
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"kind": "gradient_matching"},
+        {"kind": "gradcam_matching", "student_taps": ("2:output",), "teacher_taps": ("2:output",)},
+        {"kind": "attribution_matching", "steps": 3},
+    ],
+    ids=lambda entry: entry["kind"],
+)
+def test_frozen_maps_teach_as_live_ones_do(tmp_path: Path, entry: dict[str, Any]) -> None:
+    """The objective of a batch is the same whether the teacher's map comes from disk or is made now."""
+    from distillens.transfer.transfer import Transfer
+
+    teacher, whole = net(), images()
+    cache = build(tmp_path, teacher, stored=Stored(map=entry))
+    feed = ImageFeed(whole, torch.zeros(23), torch.ones(23), teacher.to_tensor, teacher.to_tensor, cache, AUGMENT, 3)
+    fed = feed.fetch(torch.arange(12), epoch=1)
+    assert fed.teacher is not None
+    assert fed.teacher.explanations is not None
+    learner = student().eval()
+    live = Transfer(teacher.module, learner, [entry], task_weight=0, example=fed.inputs)
+    assert isinstance(
+        teacher_cache(tmp_path, teacher=teacher, augmentation=AUGMENT, seed=3, stored=Stored(map=entry)).has_maps, bool
+    )
+    objective = next(iter(live.objectives.values()))
+    now = live.step(fed.inputs)
+    shown = fed.inputs.detach().requires_grad_()
+    outputs, layers = live._student_pass[0](shown)
+    from distillens.objectives import Batch, View
+
+    kept = objective(View(outputs, shown, layers, ask=learner), fed.teacher, Batch(torch.ones(12), torch.zeros(12)))  # type: ignore[operator]
+    torch.testing.assert_close(kept.value.detach(), next(iter(now.terms.values())), rtol=1e-3, atol=1e-5)
+    assert float(kept.value.detach()) > 0.01

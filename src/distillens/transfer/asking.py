@@ -14,10 +14,11 @@ from distillens.data.images import Images
 from distillens.models.capture import Tapped
 from distillens.models.torch_module import evaluating
 from distillens.transfer.objectives.base import View
+from distillens.transfer.stored import to_top
 
 if TYPE_CHECKING:
     from distillens.data.views import Augmentation
-    from distillens.transfer.cache import Stored, Teacher
+    from distillens.transfer.stored import Stored, Teacher
 
 
 class Asker:
@@ -60,8 +61,6 @@ class Asker:
         return {name: np.concatenate(parts) for name, parts in collected.items()}
 
     def _kept(self, said: View) -> dict[str, Tensor]:
-        from distillens.transfer.cache import to_top
-
         stored = self.stored
         kind = torch.float16 if stored.dtype == "float16" else torch.float32
         kept: dict[str, Tensor] = {}
