@@ -269,7 +269,7 @@ def teach(flow: Flow, name: str) -> None:
         if targets.origin != "labels":
             other.mkdir(parents=True)
             misled = student.fit(permuted(targets, seed), validation=validation, teacher=teacher, seed=seed, out=other)
-            listened = influence(model, misled, teacher, validation.inputs, flow.decision)
+            listened = influence(model, misled, teacher, validation.table, flow.decision)
             check_influence(listened, student=name)
             flow.save(misled, other)
             control = flow.card(f"{name}.random_teacher", "random_teacher", student.kind, misled, other)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from distillens.store import content_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from distillens.data.images import Images
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -85,6 +87,11 @@ class Table:
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is written to disk: values and row_ids."""
+        return {"values": self.values, "row_ids": self.row_ids}
+
     def index_of(self, name: str) -> int:
         """Position of a column; DataError with a suggestion when there is none."""
         try:
@@ -135,16 +142,26 @@ class Table:
         return described.categories[code] if 0 <= code < len(described.categories) else "(unseen)"
 
 
+Inputs: TypeAlias = "Table | Images"  # what models are asked about: rows of a table, or pictures
+
+
+def as_table(inputs: Inputs, *, what: str = "This") -> Table:
+    """The same rows, known to be a table. DataError when they are images; `what` names who needs a table."""
+    if isinstance(inputs, Table):
+        return inputs
+    raise DataError(f"{what} works on tables, and these rows are images.")
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Rows with what is known about them.
 
-    inputs: n rows. labels: (n,) class indices as int64, or float64 values for regression; None when unknown.
+    inputs: n rows of a table, or n images. labels: (n,) class indices as int64, or float64 values for regression; None when unknown.
     weights: (n,) or None. groups: (n,) int64 cluster ids or None.
     audit_only: a data frame of n rows in the user's own values, for slices; never enters a model.
     """
 
-    inputs: Table
+    inputs: Inputs
     labels: NDArray[Any] | None = None
     weights: Floats | None = None
     groups: Ints | None = None
@@ -152,6 +169,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def table(self) -> Table:
+        """The inputs, known to be a table; DataError when they are images."""
+        return as_table(self.inputs)
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Split:
         index = positions(indices)
@@ -210,8 +232,14 @@ class Dataset:
     findings: tuple[Finding, ...] = ()
 
     @property
+    def is_table(self) -> bool:
+        """Whether rows are those of a table; otherwise they are images."""
+        return isinstance(self.train.inputs, Table)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
-        return self.train.inputs.columns
+        """The raw features; images have none."""
+        return self.train.inputs.columns if isinstance(self.train.inputs, Table) else ()
 
     @property
     def outputs(self) -> int:
@@ -224,7 +252,7 @@ class Dataset:
         arrays: dict[str, NDArray[Any]] = {}
         for name in ("train", "validation", "test"):
             split: Split = getattr(self, name)
-            arrays |= {f"{name}.values": split.inputs.values, f"{name}.row_ids": split.inputs.row_ids}
+            arrays |= {f"{name}.{k}": v for k, v in split.inputs.arrays.items()}
             arrays |= {
                 f"{name}.{k}": v for k in ("labels", "weights", "groups") if (v := getattr(split, k)) is not None
             }

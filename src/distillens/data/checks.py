@@ -101,12 +101,12 @@ def check_data(dataset: Dataset) -> tuple[Finding, ...]:
     found += duplicates(dataset)
     if train.labels is not None:
         for j, column in enumerate(dataset.columns):
-            finding = leak(train.inputs.values[:, j], column, np.asarray(train.labels), outputs=dataset.outputs)
+            finding = leak(train.table.values[:, j], column, np.asarray(train.labels), outputs=dataset.outputs)
             found += [finding] if finding else []
         found += class_findings(dataset)
     for j, column in enumerate(dataset.columns):
         if column.kind != "numeric":
-            new = sum(int((s.inputs.values[:, j] == UNSEEN).sum()) for s in (dataset.validation, dataset.test))
+            new = sum(int((s.table.values[:, j] == UNSEEN).sum()) for s in (dataset.validation, dataset.test))
             if new:
                 rows = f"{new:,} validation or test row{'s have' if new > 1 else ' has'}"
                 found.append(
@@ -144,7 +144,7 @@ def duplicates(dataset: Dataset) -> list[Finding]:
 
 
 def _row_keys(split: Split) -> list[bytes]:
-    values = split.inputs.values + 0.0  # −0.0 becomes 0.0
+    values = split.table.values + 0.0  # −0.0 becomes 0.0
     values[np.isnan(values)] = np.nan  # one bit pattern for every NaN
     return [row.tobytes() for row in values]
 

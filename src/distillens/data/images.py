@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ class Images:
         """(C, H, W)."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is written to disk: pixels and row_ids."""
+        return {"pixels": self.pixels, "row_ids": self.row_ids}
 
     def take(self, indices: Sequence[int] | Ints | Bools) -> Images:
         """The images at `indices` (positions or a mask; an empty list gives none), with their row ids."""

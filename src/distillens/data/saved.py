@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from distillens.data.base import Column, Dataset, Finding, Split, Table
+from distillens.data.base import Column, Dataset, Finding, Inputs, Split, Table
+from distillens.data.images import Images
 from distillens.errors import ArtefactError
 from distillens.store import JSON, atomic_path, file_hash, read_record, write_json, write_record
 
@@ -58,7 +59,7 @@ def save_dataset(dataset: Dataset, folder: Path, *, decision: Mapping[str, Any] 
     arrays: dict[str, NDArray[Any]] = {}
     for name in SPLITS:
         split: Split = getattr(dataset, name)
-        arrays |= {f"{name}.values": split.inputs.values, f"{name}.row_ids": split.inputs.row_ids}
+        arrays |= {f"{name}.{k}": v for k, v in split.inputs.arrays.items()}
         arrays |= {f"{name}.{k}": v for k in ("labels", "weights", "groups") if (v := getattr(split, k)) is not None}
     summary = dataset_summary(dataset)
     meta = {
@@ -105,7 +106,7 @@ def read_dataset(folder: Path) -> Dataset:
         for name in SPLITS:
             ids = arrays[f"{name}.row_ids"]
             splits[name] = Split(
-                Table(arrays[f"{name}.values"], columns, ids),
+                _inputs(arrays, name, columns),
                 arrays.get(f"{name}.labels"),
                 arrays.get(f"{name}.weights"),
                 arrays.get(f"{name}.groups"),
@@ -125,6 +126,14 @@ def read_dataset(folder: Path) -> Dataset:
     if dataset.fingerprint != summary["fingerprint"]:
         raise ArtefactError(f"{folder / RECORD} does not have the fingerprint it was written with.")
     return dataset
+
+
+def _inputs(arrays: dict[str, NDArray[Any]], name: str, columns: tuple[Column, ...]) -> Inputs:
+    """The images of a split where there are some, its table otherwise."""
+    ids = arrays[f"{name}.row_ids"]
+    if f"{name}.pixels" in arrays:
+        return Images(arrays[f"{name}.pixels"], ids)
+    return Table(arrays[f"{name}.values"], columns, ids)
 
 
 def _read_audit_only(path: Path, record: JSON | None) -> pd.DataFrame | None:

@@ -63,7 +63,7 @@ class Ground:
     def key(self) -> str:
         """Hash of everything a point depends on but its student."""
         answers = evaluate(self.teacher, self.validation.inputs)
-        arrays = {"validation": self.validation.inputs.values, "teacher": answers}
+        arrays = {"validation": self.validation.table.values, "teacher": answers}
         meta = {
             "targets": self.targets.fingerprint, "teacher": self.teacher.fingerprint, "queries": self.queries, "seeds": self.seeds,
             "seed": self.seed, "decision": None if self.decision is None else [self.decision.adverse, self.decision.threshold],
@@ -73,7 +73,7 @@ class Ground:
 
     @cached_property
     def grid(self) -> Grid:
-        return Grid.of(self.targets.inputs)
+        return Grid.of(self.targets.table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def fit_point(member: Member, ground: Ground, *, folder: Path | None = None) -> 
     started = time.monotonic()
     fitted = [_fit(member, ground, k, resample=False) for k in range(ground.seeds)]
     again = [_fit(member, ground, k, resample=True) for k in range(ground.seeds)]
-    rows = ground.validation.inputs
+    rows = ground.validation.table
     counted = [units(model, rows) for model in fitted]
     shuffle = stage_seed(ground.seed, "importance")
     seen = [structure(model, rows, grid=ground.grid, decision=ground.decision, seed=shuffle) for model in again]
@@ -164,15 +164,15 @@ def taught(ground: Ground, seed: int, *, resample: bool, holds_back: bool) -> tu
     fitted = counts > 0 if not holds_back else (counts > 0) & ~stopping
     rows, rest = np.flatnonzero(fitted), np.flatnonzero(stopping if holds_back else fitted)
     kept = replace(
-        targets, inputs=targets.inputs.take(rows), outputs=targets.outputs[rows], weights=targets.weights[rows] * counts[rows],
+        targets, inputs=targets.table.take(rows), outputs=targets.outputs[rows], weights=targets.weights[rows] * counts[rows],
         labels=None if targets.labels is None else targets.labels[rows], is_query=targets.is_query[rows],
     )  # fmt: skip
     rest = rest if len(rest) else rows
     labels = None if targets.labels is None else targets.labels[rest]
     if labels is not None and targets.classes:
         labels = labels.astype(np.int64)
-    known = Split(targets.inputs.take(rest), labels, targets.weights[rest])
-    guide = Recorded(targets.classes, targets.output, targets.inputs.row_ids, targets.outputs)
+    known = Split(targets.table.take(rest), labels, targets.weights[rest])
+    guide = Recorded(targets.classes, targets.output, targets.table.row_ids, targets.outputs)
     return with_queries(kept, ground.teacher, per_row=ground.queries, seed=seed), known, guide
 
 

@@ -14,7 +14,7 @@ from distillens.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from distillens.data.base import Bools, Floats, Ints, Table
+    from distillens.data.base import Bools, Floats, Inputs, Ints, Table
 
 Output = Literal["logits", "probabilities", "values"]
 Scale = Literal["log_odds", "probability", "logit", "value"]
@@ -39,8 +39,8 @@ class Model(Protocol):
     def output(self) -> Output: ...
     @property
     def fingerprint(self) -> str | None: ...
-    def __call__(self, inputs: Table) -> Floats:
-        """(n, K) outputs: binary K = 2, C classes K = C, regression K = 1."""
+    def __call__(self, inputs: Any) -> Floats:
+        """(n, K) outputs: binary K = 2, C classes K = C, regression K = 1. inputs: a Table or Images, what it was made for."""
         ...
 
 
@@ -120,7 +120,7 @@ class Decision:
         return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
-def evaluate(model: Model, inputs: Table, *, outputs: int | None = None) -> Floats:
+def evaluate(model: Model, inputs: Inputs, *, outputs: int | None = None) -> Floats:
     """Query a model and check what comes back: (n, K) finite float64. Raises ModelError otherwise."""
     return checked_outputs(model, model(inputs), len(inputs), outputs=outputs)
 

@@ -68,7 +68,7 @@ class AdditiveStudent:
         from distillens.errors import DataError
         from distillens.models.monotone import signs
 
-        wanted = signs(self.monotone, targets.inputs)
+        wanted = signs(self.monotone, targets.table)
         if wanted.any() and len(targets.classes) > 2:
             raise DataError(
                 "Monotone constraints of an additive student are for binary tasks and regression, not for more classes."
@@ -92,7 +92,7 @@ class AdditiveStudent:
         from distillens.models.additive import AdditiveModel
         from distillens.progress import task
 
-        table, classes = targets.inputs, targets.classes
+        table, classes = targets.table, targets.classes
         rows = prepared(table)
         if targets.origin == "labels" and classes:
             learnt = targets.probabilities.argmax(axis=1)

@@ -74,13 +74,13 @@ class BoostedTreesFamily:
         from distillens.students.replication import replicate
 
         classes = targets.classes
-        wanted = signs(self.monotone, targets.inputs)
+        wanted = signs(self.monotone, targets.table)
         if wanted.any() and len(classes) > 2:
             raise DataError(
                 "Monotone constraints of boosted trees are for binary tasks and regression, not for more classes."
             )
-        preparation = Preparation.fit(targets.inputs, weights=targets.weights)
-        rows = preparation(targets.inputs.values)
+        preparation = Preparation.fit(targets.table, weights=targets.weights)
+        rows = preparation(targets.table.values)
         copies = 1
         y: Any
         if classes:
@@ -92,7 +92,7 @@ class BoostedTreesFamily:
         shapes = dict.fromkeys((self.max_leaves or leaves, self.min_rows or least) for leaves, least in SHAPES)
         if aims is None:
             shapes = {(self.max_leaves or 31, self.min_rows or 20): None}
-        held_out = preparation(validation.inputs.values) if aims is not None else None
+        held_out = preparation(validation.table.values) if aims is not None else None
         # Weights of 1 say nothing, but with weights the bins are found five times slower (30 columns of 400 rows: 1 s instead of 0.2).
         even = bool((weights == 1).all())
         best: tuple[Any, int | None, Floats | None] | None = None

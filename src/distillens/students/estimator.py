@@ -48,7 +48,7 @@ class EstimatorFamily:
         seeds = {name: seed for name in fresh.get_params() if name.split("__")[-1] == "random_state"}
         fresh.set_params(**seeds)
         as_frame = hasattr(self.estimator, "feature_names_in_") if self.frame is None else self.frame
-        rows: Any = frame_of(targets.inputs) if as_frame else targets.inputs.values
+        rows: Any = frame_of(targets.table) if as_frame else targets.table.values
         if as_frame and hasattr(self.estimator, "feature_names_in_"):
             rows = rows[list(self.estimator.feature_names_in_)]
         y: Any
@@ -62,14 +62,14 @@ class EstimatorFamily:
         else:
             y, weights = targets.outputs[:, 0], targets.weights
         if (weights == weights[0]).all():
-            return EstimatorModel(fresh.fit(rows, y), targets.inputs.columns, targets.classes, label)
+            return EstimatorModel(fresh.fit(rows, y), targets.table.columns, targets.classes, label)
         key = _weight_name(fresh)
         if key is None:
             raise DataError(
                 f"{label} takes no sample weights, so it can be fitted neither on soft targets nor on weighted rows; "
                 "use targets from labels, or another estimator."
             )
-        return EstimatorModel(fresh.fit(rows, y, **{key: weights}), targets.inputs.columns, targets.classes, label)
+        return EstimatorModel(fresh.fit(rows, y, **{key: weights}), targets.table.columns, targets.classes, label)
 
 
 def _weight_name(estimator: Any) -> str | None:

@@ -56,14 +56,14 @@ class LinearStudent:
         from distillens.models.linear import LinearModel
         from distillens.models.monotone import signs
 
-        wanted = signs(self.monotone, targets.inputs)
+        wanted = signs(self.monotone, targets.table)
         if wanted.any() and len(targets.classes) > 2:
             raise DataError(
                 "Monotone constraints of a linear student are for binary tasks and regression: with more classes the sign of a "
                 "coefficient does not fix the sign of its effect."
             )
-        encoding = Encoding.fit(targets.inputs, weights=targets.weights)
-        x = encoding(targets.inputs.values)
+        encoding = Encoding.fit(targets.table, weights=targets.weights)
+        x = encoding(targets.table.values)
         weights = targets.weights / targets.weights.sum()
         sign = np.array(
             [wanted[j] if part == "value" else 0 for j, part in zip(encoding.feature, encoding.part, strict=True)]
@@ -73,7 +73,7 @@ class LinearStudent:
         else:
             coefficients, intercepts = soft_cross_entropy(x, targets.probabilities, weights, l2=self.l2, sign=sign)
         return LinearModel(
-            targets.inputs.columns, targets.classes, "linear", encoding, coefficients, intercepts, weights @ x
+            targets.table.columns, targets.classes, "linear", encoding, coefficients, intercepts, weights @ x
         )
 
 

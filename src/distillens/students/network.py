@@ -96,7 +96,7 @@ class NetworkStudent:
         classes = targets.classes
         objectives = () if targets.origin == "labels" else self.objectives_for(classes)
         task_weight = 1.0 if targets.origin == "labels" else self.task_weight
-        encoding = Encoding.fit(targets.inputs, weights=targets.weights)
+        encoding = Encoding.fit(targets.table, weights=targets.weights)
         centre, spread = (0.0, 1.0) if classes else _standard(targets)
         module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
         trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
@@ -183,7 +183,7 @@ def _rows(targets: Targets, encoding: Encoding, centre: float, spread: float) ->
     else:
         teacher = _tensor((targets.outputs - centre) / spread)
     labels = labels if targets.classes else (labels - centre) / spread
-    return Rows(_tensor(encoding(targets.inputs.values)), teacher, _tensor(labels), _tensor(targets.weights))
+    return Rows(_tensor(encoding(targets.table.values)), teacher, _tensor(labels), _tensor(targets.weights))
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
@@ -209,7 +209,7 @@ def _validation(
 
     if len(split) == 0:
         raise DataError("Validation has no rows; a network needs some to choose its epoch.")
-    inputs = _tensor(encoding(split.inputs.values))
+    inputs = _tensor(encoding(split.table.values))
     weights = _tensor(np.ones(len(split)) if split.weights is None else split.weights)
     weights = weights / weights.sum()
     if teacher is None:

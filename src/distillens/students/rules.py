@@ -78,8 +78,8 @@ class RulesStudent:
         from distillens.models.rules import RuleListModel
         from distillens.progress import task
 
-        encoding = Encoding.fit(targets.inputs, weights=targets.weights, standardize=False, fill_missing=False)
-        found = conditions(encoding(targets.inputs.values), targets.weights, encoding)
+        encoding = Encoding.fit(targets.table, weights=targets.weights, standardize=False, fill_missing=False)
+        found = conditions(encoding(targets.table.values), targets.weights, encoding)
         y = targets.probabilities if targets.classes else targets.outputs
         # two probabilities hold one number, and a sum over both would only double every score
         aims = y[:, 1:] if len(targets.classes) == 2 else y
@@ -106,7 +106,7 @@ class RulesStudent:
         picked = np.array([c for rule in chosen for c in rule], dtype=np.int64)
         rule = np.repeat(np.arange(len(chosen)), [len(r) for r in chosen]).astype(np.int64)
         return RuleListModel(
-            targets.inputs.columns, targets.classes, "rules", encoding, rule, found.feature[picked],
+            targets.table.columns, targets.classes, "rules", encoding, rule, found.feature[picked],
             found.threshold[picked], found.below[picked], np.array(values), np.array(coverage),
         )  # fmt: skip
 

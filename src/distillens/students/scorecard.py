@@ -94,7 +94,7 @@ class ScorecardStudent:
                 f"A scorecard decides between two classes, and there is {what}; use linear, tree or additive."
             )
         adverse = self._adverse(targets.classes)
-        table, p = targets.inputs, targets.probabilities
+        table, p = targets.table, targets.probabilities
         good, bad = targets.weights * p[:, 1 - adverse], targets.weights * p[:, adverse]
         totals = (float(good.sum()), float(bad.sum()))
         # WoE is evidence of good; the constraint speaks of the log-odds of the second class

@@ -93,8 +93,8 @@ class SoftTreeStudent:
             )
         if not len(validation):
             raise DataError("Validation has no rows; a soft tree needs some to choose its epoch.")
-        encoding = Encoding.fit(targets.inputs, weights=targets.weights)
-        e, t, w = encoding(targets.inputs.values), targets.probabilities, targets.weights / targets.weights.mean()
+        encoding = Encoding.fit(targets.table, weights=targets.weights)
+        e, t, w = encoding(targets.table.values), targets.probabilities, targets.weights / targets.weights.mean()
         if teacher is None:
             wanted = Aims.from_labels(validation, targets.classes).probabilities
         else:
@@ -134,7 +134,7 @@ class SoftTreeStudent:
                     optimizer.step()
                 advance(1)
                 model = assembled(*parameters)
-                found = cross_entropy(model(validation.inputs), wanted, heaviness)
+                found = cross_entropy(model(validation.table), wanted, heaviness)
                 if found < lowest:
                     best, lowest, waited = model, found, 0
                 else:

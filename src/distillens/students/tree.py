@@ -54,13 +54,13 @@ class TreeStudent:
         from distillens.models.monotone import signs
         from distillens.models.tree import TreeModel, float32_floor
 
-        wanted = signs(self.monotone, targets.inputs)
+        wanted = signs(self.monotone, targets.table)
         if wanted.any() and len(targets.classes) > 2:
             raise DataError(
                 "Monotone constraints of a tree student are for binary tasks and regression, not for more classes."
             )
-        encoding = Encoding.fit(targets.inputs, weights=targets.weights, standardize=False, fill_missing=False)
-        x = encoding(targets.inputs.values).astype(np.float32)
+        encoding = Encoding.fit(targets.table, weights=targets.weights, standardize=False, fill_missing=False)
+        x = encoding(targets.table.values).astype(np.float32)
         # Two probabilities hold one number: fitting the second class alone gives the same tree, and constraints need one output.
         y = targets.probabilities if targets.classes else targets.outputs
         y = y[:, 1:] if len(targets.classes) == 2 else y
@@ -79,7 +79,7 @@ class TreeStudent:
             value = np.column_stack([1 - value[:, 0], value[:, 0]])
         inner = tree.feature >= 0
         return TreeModel(
-            targets.inputs.columns,
+            targets.table.columns,
             targets.classes,
             "tree",
             encoding,

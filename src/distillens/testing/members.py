@@ -76,7 +76,7 @@ def check_student(
         twin = student.fit(targets, validation=validation, teacher=teacher, seed=seed)
     require(targets.fingerprint == before, "fit changed the targets.")
     require(tuple(model.classes) == targets.classes, "The fitted model has other classes than its targets.")
-    rows = validation.inputs
+    rows = validation.table
     require(np.array_equal(model(rows), twin(rows)), "The same targets and seed should give the same model.")
     order = np.random.default_rng(seed).permutation(len(targets))
     labels = None if targets.labels is None else targets.labels[order]

@@ -134,7 +134,7 @@ class _Usual:
     """Query rows that resemble the data, and how much they do."""
 
     def __init__(self, targets: Targets, seed: int, least: float | None, *, score: bool) -> None:
-        self.train = targets.inputs.take(np.flatnonzero(~targets.is_query))
+        self.train = targets.table.take(np.flatnonzero(~targets.is_query))
         self.least = least
         part = self.train
         if len(part) > MOST:

@@ -86,7 +86,7 @@ def by_disagreement(
             "Disagreement queries need per_round > 0, a pool of at least per_round, and at least one round and patience of one; "
             f"got {per_round!r}, {pool!r}, {rounds!r} and {patience!r}."
         )
-    train = targets.inputs.take(np.flatnonzero(~targets.is_query))
+    train = targets.table.take(np.flatnonzero(~targets.is_query))
     manifold = Manifold.of(train) if least > 0 else None
     seeds = np.random.default_rng(seed).integers(2**31, size=(rounds, 2))
     queries = train.take(np.empty(0, dtype=np.int64))

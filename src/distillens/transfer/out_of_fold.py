@@ -115,7 +115,7 @@ def _units(train: Split) -> Ints:
     if train.groups is not None:
         return np.unique(train.groups, return_inverse=True)[1].astype(np.int64)
     first: dict[bytes, int] = {}
-    values = np.ascontiguousarray(train.inputs.values) + 0.0  # −0 becomes 0, so that equal rows have equal bytes
+    values = np.ascontiguousarray(train.table.values) + 0.0  # −0 becomes 0, so that equal rows have equal bytes
     return np.array([first.setdefault(row.tobytes(), len(first)) for row in values], dtype=np.int64)
 
 

@@ -62,7 +62,7 @@ def with_queries(
     if per_row == 0:
         return targets
     known = ~targets.is_query
-    train = targets.inputs.take(known)
+    train = targets.table.take(known)
     return add_queries(targets, teacher, smear(train, rows=per_row * len(train), seed=seed, swap=swap), share=share)
 
 
@@ -92,7 +92,7 @@ def add_queries(
     weight = share * float(targets.weights[known].sum()) * relation / relation.sum()
     return replace(
         targets,
-        inputs=Table.concatenate([targets.inputs, queries]),
+        inputs=Table.concatenate([targets.table, queries]),
         outputs=np.concatenate([targets.outputs, answers]),
         weights=np.concatenate([targets.weights, weight]),
         labels=None if targets.labels is None else np.concatenate([targets.labels, np.full(m, np.nan)]),

@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from distillens.data.base import Column, Table
+from distillens.data.base import Column, Inputs, Table
+from distillens.data.images import Images
 from distillens.errors import ArtefactError
 from distillens.estimate import Estimate
 from distillens.store import read_record, write_record
@@ -17,15 +18,14 @@ from distillens.transfer.targets import Targets
 def save_targets(targets: Targets, path: Path) -> None:
     """Write targets as one safetensors record."""
     meta = {
-        "columns": [column.to_json() for column in targets.inputs.columns],
+        "columns": [column.to_json() for column in getattr(targets.inputs, "columns", ())],
         "output": targets.output,
         "classes": list(targets.classes),
         "origin": targets.origin,
         "saturation": None if targets.saturation is None else targets.saturation.to_json(),
     }
     arrays: dict[str, NDArray[Any]] = {
-        "values": targets.inputs.values,
-        "row_ids": targets.inputs.row_ids,
+        **targets.inputs.arrays,
         "outputs": targets.outputs,
         "weights": targets.weights,
         "is_query": targets.is_query,
@@ -39,9 +39,14 @@ def read_targets(path: Path) -> Targets:
     """Read what `save_targets` wrote. ArtefactError when the file is damaged or foreign."""
     meta, arrays = read_record(path)
     try:
-        columns = tuple(Column.from_json(column) for column in meta["columns"])
+        inputs: Inputs
+        if "pixels" in arrays:
+            inputs = Images(arrays["pixels"], arrays["row_ids"])
+        else:
+            columns = tuple(Column.from_json(column) for column in meta["columns"])
+            inputs = Table(arrays["values"], columns, arrays["row_ids"])
         return Targets(
-            inputs=Table(arrays["values"], columns, arrays["row_ids"]),
+            inputs=inputs,
             outputs=arrays["outputs"],
             output=meta["output"],
             classes=tuple(meta["classes"]),

@@ -14,7 +14,7 @@ from distillens.models.base import as_logits, as_probabilities, log_odds
 from distillens.store import content_hash
 
 if TYPE_CHECKING:
-    from distillens.data.base import Bools, Floats, Split, Table
+    from distillens.data.base import Bools, Floats, Inputs, Split, Table
     from distillens.estimate import Estimate
     from distillens.models.base import Model, Output
 
@@ -33,7 +33,7 @@ class Targets:
     saturation: held-out minus in-sample entropy of the teacher's answers (see transfer/saturation.py); None if not measured.
     """
 
-    inputs: Table
+    inputs: Inputs
     outputs: Floats
     output: Output
     classes: tuple[str, ...]
@@ -52,6 +52,13 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def table(self) -> Table:
+        """The inputs, known to be a table; DataError when they are images."""
+        from distillens.data.base import as_table
+
+        return as_table(self.inputs)
 
     @property
     def probabilities(self) -> Floats:
@@ -124,7 +131,7 @@ class Targets:
     @property
     def fingerprint(self) -> str:
         arrays: dict[str, NDArray[Any]] = {
-            "values": self.inputs.values,
+            **{name: array for name, array in self.inputs.arrays.items() if name != "row_ids"},
             "outputs": self.outputs,
             "weights": self.weights,
             "is_query": self.is_query,

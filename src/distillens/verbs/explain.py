@@ -207,8 +207,8 @@ def _rows_of(flow: Flow, rows: Sequence[int] | None) -> Table:
 
     data = flow.dataset
     if rows is None:
-        return data.test.inputs.take(np.arange(min(FIRST, len(data.test))))
-    every = Table.concatenate([data.test.inputs, data.validation.inputs, data.train.inputs])
+        return data.test.table.take(np.arange(min(FIRST, len(data.test))))
+    every = Table.concatenate([data.test.table, data.validation.table, data.train.table])
     return _picked(every, rows)
 
 
