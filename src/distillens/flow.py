@@ -24,7 +24,7 @@ from distillens.store import JSON, file_hash, read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from distillens.data.base import Dataset, Ints, Table
+    from distillens.data.base import Dataset, Inputs, Ints, Table
     from distillens.explainers.base import Explanation
     from distillens.models.base import Decision, Model
     from distillens.recipe import Recipe
@@ -253,7 +253,7 @@ class Flow:
     def explainers(self) -> dict[str, Any]:
         return self.recipe.build_explainers(trust_code=self.trust_code)
 
-    def explained(self, explainer: Any) -> tuple[Table, Ints]:
+    def explained(self, explainer: Any) -> tuple[Inputs, Ints]:
         """The test rows to explain, and the class explained in every model: the adverse one, or the teacher's top class."""
         import numpy as np
 
@@ -268,7 +268,7 @@ class Flow:
             return rows, as_probabilities(evaluate(teacher, rows), teacher.output).argmax(axis=1)
         return rows, np.full(count, 0 if self.decision is None else self.decision.adverse, dtype=np.int64)
 
-    def background(self, method: str, *, draw: str = "") -> Table:
+    def background(self, method: str, *, draw: str = "") -> Inputs:
         """Rows that stand for "unknown" to one of the run's explainers. draw: another name, other rows; "repeat" for the repeat."""
         import numpy as np
 
@@ -277,7 +277,7 @@ class Flow:
         generator = np.random.default_rng(self.seed("explain", "background", draw))
         return source.take(np.sort(generator.choice(len(source), count, replace=False)))
 
-    def background_source(self, method: str) -> Table:
+    def background_source(self, method: str) -> Inputs:
         """All rows that an explainer's background is drawn from. A file's are taken from the run once a stage has put them there."""
         from distillens.data.base import Table
         from distillens.store import read_record
@@ -286,7 +286,7 @@ class Flow:
         if settings["from"] == "rows":
             return self.explained(self.explainers[method])[0]
         if settings["from"] != "file":
-            source: Table = getattr(self.dataset, settings["from"]).inputs
+            source: Inputs = getattr(self.dataset, settings["from"]).inputs
             return source
         kept = self.run.directory / self.background_place(method)
         if not self.run.results and kept.is_file():  # a finished run, read again: wherever the file may be by now

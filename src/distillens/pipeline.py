@@ -397,9 +397,7 @@ def _explain_group(flow: Flow, group: str, models: Sequence[str], method: str, e
         twice = (False, True) if flow.recipe.audit.repeatability else (False,)
         if group == "teacher" and method in flow.background_files():  # a finished run needs no file from outside
             source = flow.background_source(method)
-            write_record(
-                folder / flow.background_place(method), {}, {"values": source.values, "row_ids": source.row_ids}
-            )
+            write_record(folder / flow.background_place(method), {}, source.arrays)
         for model in models:
             for repeat in twice if model == group else (False,):
                 background = flow.background(method, draw="repeat" if repeat else "")

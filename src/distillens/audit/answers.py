@@ -14,7 +14,7 @@ from distillens.errors import InputError, ModelError, did_you_mean
 from distillens.models.base import Decision, as_probabilities, evaluate, log_odds, log_probabilities
 
 if TYPE_CHECKING:
-    from distillens.data.base import Table
+    from distillens.data.base import Inputs
     from distillens.intervals import Resamples
     from distillens.metrics.base import Task
     from distillens.models.base import Model, Output, Scale
@@ -43,7 +43,7 @@ class Reordered:
     def fingerprint(self) -> str | None:
         return self.model.fingerprint
 
-    def __call__(self, inputs: Table) -> Floats:
+    def __call__(self, inputs: Inputs) -> Floats:
         return evaluate(self.model, inputs)[:, list(self.order)]
 
 
@@ -119,7 +119,7 @@ class Case:
     task: Task
     classes: tuple[str, ...]
     decision: Decision
-    inputs: Table
+    inputs: Inputs
     labels: Floats | None
     target: Ints
     models: Mapping[str, Model]
@@ -159,7 +159,7 @@ class Case:
         return np.zeros(len(self), dtype=np.int64) if self.teacher.decisions is None else self.teacher.decided
 
 
-def answers_of(model: Model, inputs: Table, *, decision: Decision, target: Ints | None) -> Answers:
+def answers_of(model: Model, inputs: Inputs, *, decision: Decision, target: Ints | None) -> Answers:
     """Query a model (already in the teacher's class order). target None: the model's own top class."""
     raw = evaluate(model, inputs)
     if model.output == "values":

@@ -34,7 +34,7 @@ from distillens.models.adapt import as_models
 if TYPE_CHECKING:
     import pandas as pd
 
-    from distillens.data.base import Floats, Ints, Table
+    from distillens.data.base import Floats, Inputs, Ints
     from distillens.explainers.base import Explanation
     from distillens.metrics.base import Task
     from distillens.models.base import Model
@@ -52,7 +52,7 @@ TOLERANCE = 0.25  # of the standard deviation of the teacher's values, where no 
 def audit(
     teacher: Any,
     student: Any,
-    inputs: Table,
+    inputs: Inputs,
     labels: NDArray[Any] | None = None,
     *,
     controls: Mapping[str, Model] | None = None,
@@ -60,7 +60,7 @@ def audit(
     slices: Slices = "auto",
     groups: NDArray[Any] | None = None,
     weights: Floats | None = None,
-    background: Table | None = None,
+    background: Inputs | None = None,
     explainers: Sequence[str] = ("auto",),
     explanations: Mapping[str, Mapping[str, Explanation]] | None = None,
     adverse: str | int | None = None,
@@ -218,7 +218,7 @@ def _check_options(
             raise InputError(f"A control cannot be called {role!r}; that is one of the two models compared.")
 
 
-def _order(inputs: Table) -> Ints:
+def _order(inputs: Inputs) -> Ints:
     if len(inputs) == 0:
         raise InputError("There are no rows to audit.")
     order = np.argsort(inputs.row_ids, kind="stable")
@@ -248,7 +248,7 @@ def _weights(weights: Floats | None, order: Ints) -> Floats | None:
 
 
 def _case(
-    teacher: Model, student: Model, inputs: Table, *, labels: NDArray[Any] | None, controls: Mapping[str, Model],
+    teacher: Model, student: Model, inputs: Inputs, *, labels: NDArray[Any] | None, controls: Mapping[str, Model],
     groups: NDArray[Any] | None, weights: Floats | None, adverse: str | int | None, threshold: float | None, seed: int,
     draws: int, k: int, tolerance: float | None,
 ) -> Case:  # fmt: skip
@@ -298,7 +298,7 @@ def _explained(
     case: Case,
     explanations: Mapping[str, Mapping[str, Explanation]] | None,
     explainers: Sequence[str],
-    background: Table | None,
+    background: Inputs | None,
     max_explained: int,
     missing: list[JSON],
     repeatability: bool,
@@ -325,7 +325,7 @@ def _explained(
 
 
 def _explain(
-    case: Case, name: str, background: Table, rows: int, repeatability: bool
+    case: Case, name: str, background: Inputs, rows: int, repeatability: bool
 ) -> tuple[str, dict[str, Explanation]]:
     """One method on a sample of rows: every model on one background, teacher and student once more on another."""
     from distillens.explainers.explain import explain

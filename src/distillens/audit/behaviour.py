@@ -19,7 +19,7 @@ from distillens.metrics.base import METRICS
 from distillens.metrics.reasons import top_k
 
 if TYPE_CHECKING:
-    from distillens.data.base import Table
+    from distillens.data.base import Inputs
 
 MASKS = 64
 BACKGROUND = 20  # background rows of each of the two draws
@@ -29,11 +29,11 @@ BACKGROUND = 20  # background rows of each of the two draws
 class Background:
     """Two draws of background rows: the first for every comparison, the second for repeatability."""
 
-    first: Table
-    second: Table | None
+    first: Inputs
+    second: Inputs | None
 
 
-def draw_background(background: Table, *, seed: int) -> Background:
+def draw_background(background: Inputs, *, seed: int) -> Background:
     """Two disjoint draws of at most `BACKGROUND` rows; the second is None when fewer than four rows are given."""
     order = np.random.default_rng(seed).permutation(np.argsort(background.row_ids, kind="stable"))
     half = min(BACKGROUND, len(order) // 2)
@@ -42,7 +42,7 @@ def draw_background(background: Table, *, seed: int) -> Background:
     return Background(background.take(order[:half]), background.take(order[half : 2 * half]))
 
 
-def _changes(case: Case, role: str, rows: Ints, masks: np.ndarray, background: Table) -> Floats:
+def _changes(case: Case, role: str, rows: Ints, masks: np.ndarray, background: Inputs) -> Floats:
     """(m, masks) fall of one model's score when features are removed."""
     from distillens.explainers.masking import masked_means
 

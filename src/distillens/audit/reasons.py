@@ -11,7 +11,7 @@ import numpy as np
 from distillens.audit.answers import Case
 from distillens.audit.measured import Measured
 from distillens.audit.references import chance_level, other_rows
-from distillens.data.base import Bools, Floats, Ints
+from distillens.data.base import Bools, Floats, Ints, Table
 from distillens.errors import InputError
 from distillens.metrics import reasons
 from distillens.metrics.base import METRICS
@@ -204,7 +204,7 @@ def reasons_record(case: Case, explained: Explained, *, worst: int = 8, shown: i
         for u in units:
             unit = explained.units[u]
             at = names.index(unit) if unit in names else None
-            text = "" if at is None else case.inputs.text_of(float(case.inputs.values[position, at]), at)
+            text = "" if at is None else _said(case, position, at)
             items.append({"unit": unit, "value": "(missing)" if text is None else text,
                           "teacher": float(teacher[u]), "student": float(student[u])})  # fmt: skip
         rows.append({
@@ -223,6 +223,15 @@ def reasons_record(case: Case, explained: Explained, *, worst: int = 8, shown: i
         "importance": {role: importance(role) for role in ("teacher", "student", "undistilled")},
         "worst_rows": rows, "exact": explained.exact, "median_stderr": explained.median_stderr,
     }  # fmt: skip
+
+
+def _said(case: Case, position: int, unit: int) -> str | None:
+    """The value of a unit of a row in words: of a feature, or the mean brightness of a patch; None when missing."""
+    inputs = case.inputs
+    if isinstance(inputs, Table):
+        return inputs.text_of(float(inputs.values[position, unit]), unit)
+    inside = inputs.patch_of_pixel == unit
+    return f"brightness {inputs.pixels[position][:, inside].mean() / 255:.2f}"
 
 
 def said(case: Case, role: str, position: int) -> str:

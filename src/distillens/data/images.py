@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from distillens.errors import DataError
 
 if TYPE_CHECKING:
-    from distillens.data.base import Bools, Ints
+    from distillens.data.base import Bools, Column, Ints
 
 Pixels = NDArray[np.uint8]
+PATCHES = 7  # in a row, where nothing else is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,32 @@ class Images:
         """(C, H, W)."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def patch(self) -> int:
+        """Side in pixels of the square patches that are explained: about seven of them in a row."""
+        return -(-max(self.shape[1:]) // PATCHES)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What gets an attribution: patches, row by row, called `row 1 column 1` and so on."""
+        from distillens.data.base import Column
+
+        _, height, width = self.shape
+        down, right = -(-height // self.patch), -(-width // self.patch)
+        return tuple(Column(f"row {i + 1} column {j + 1}") for i in range(down) for j in range(right))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the patches."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def patch_of_pixel(self) -> Ints:
+        """(H, W) int64 the position of each pixel's patch in `columns`."""
+        _, height, width = self.shape
+        across = -(-width // self.patch)
+        return np.add.outer(np.arange(height) // self.patch * across, np.arange(width) // self.patch).astype(np.int64)
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -28,14 +28,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distillens import errors
+from distillens.data.images import Images
 from distillens.errors import ArtefactError, DistillensWarning, InputError
 from distillens.explainers.base import Explanation, library_versions
+from distillens.models.patched import as_patches
 from distillens.progress import shared, task
 from distillens.run import code_version
 from distillens.store import content_hash, file_hash, read_record, write_record
 
 if TYPE_CHECKING:
-    from distillens.data.base import Ints, Table
+    from distillens.data.base import Inputs, Ints, Table
     from distillens.explainers.base import Explainer
     from distillens.models.base import Model
 
@@ -48,16 +50,17 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "onnxruntime")
 def explain_rows(
     explainer: Explainer,
     model: Model,
-    inputs: Table,
+    inputs: Inputs,
     *,
     target: Ints,
-    background: Table | None,
+    background: Inputs | None,
     seed: int,
     keep: Path | None = None,
     label: str = "",
 ) -> Explanation:
     """Explain every row of `inputs`, a block at a time, with a bar that counts rows.
 
+    inputs, background: tables; or images, whose patches are then explained, by methods that mix rows.
     target: (n,) class index per row. keep: a folder for finished blocks; those of an earlier attempt at the same explanation are taken
     from it. Whoever gave the folder removes it once the explanation is safe. label: of the bar.
     Raises InputError, ModelError and what else the explainer raises; RunError when a block cannot be written.
@@ -65,6 +68,18 @@ def explain_rows(
     n = len(inputs)
     if n == 0:
         raise InputError("There are no rows to explain.")
+    if isinstance(inputs, Images):
+        if not getattr(explainer, "mixes_rows", False):
+            raise InputError(
+                f"The explainer {explainer.kind!r} works on tables; images are explained by kernel_shap, permutation_shap or exact_shapley."
+            )
+        if background is None or not isinstance(background, Images):
+            raise InputError(
+                f"The explainer {explainer.kind!r} needs images as background: what stands for an unknown patch."
+            )
+        model, inputs, background = as_patches(model, inputs, background)
+    elif isinstance(background, Images):
+        raise InputError("Rows of a table need rows of a table as background, and images came.")
     targets = np.array(np.broadcast_to(np.asarray(target, dtype=np.int64), (n,)))
     size = rows_a_block(explainer, inputs, background)
     blocks = [slice(at, min(n, at + size)) for at in range(0, n, size)]

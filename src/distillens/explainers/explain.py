@@ -16,7 +16,7 @@ from distillens.explainers.coalitions import fits
 from distillens.named import resolve
 
 if TYPE_CHECKING:
-    from distillens.data.base import Ints, Table
+    from distillens.data.base import Inputs, Ints
     from distillens.models.base import Model, Scale
 
 AUTO_BUDGET = 2048
@@ -24,17 +24,17 @@ AUTO_BUDGET = 2048
 
 def explain(
     model: Model,
-    inputs: Table,
+    inputs: Inputs,
     *,
     method: str | Explainer = "auto",
     target: int | str | Sequence[int] | Ints | None = None,
-    background: Table | None = None,
+    background: Inputs | None = None,
     budget: int | None = None,
     seed: int = 0,
     scale: Scale | None = None,
     keep: Path | None = None,
 ) -> Explanation:
-    """Attributions of every row of `inputs`.
+    """Attributions of every row of `inputs`: of the features of a table, or of the patches of images.
 
     method: a name of `EXPLAINERS`, an explainer with its options, or "auto": exact Shapley values when all coalitions
     of the features fit the budget (2,048 unless given), KernelSHAP otherwise.
@@ -50,7 +50,7 @@ def explain(
     return explain_rows(explainer, model, inputs, target=targets, background=background, seed=seed, keep=keep)
 
 
-def resolve_target(model: Model, inputs: Table, target: int | str | Sequence[int] | Ints | None = None) -> Ints:
+def resolve_target(model: Model, inputs: Inputs, target: int | str | Sequence[int] | Ints | None = None) -> Ints:
     """(n,) class index per row; zeros for regression, which has no classes. Raises InputError.
 
     A class that is called "predicted" wins over the word.

@@ -31,15 +31,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distillens.data.base import as_table
+from distillens.data.images import Images
 from distillens.errors import InputError, ModelError
 from distillens.explainers.units import units_of
 from distillens.models.base import SplitModel, checked_outputs, evaluate, on_scale
 from distillens.models.memory import out_of_memory
+from distillens.models.patched import as_patches
 from distillens.models.threads import one_blas_thread
 from distillens.progress import task
 
 if TYPE_CHECKING:
-    from distillens.data.base import Bools, Floats, Ints, Table
+    from distillens.data.base import Bools, Floats, Inputs, Ints, Table
     from distillens.models.base import Model, Scale
 
 MEMORY_BYTES = 32 * 2**20
@@ -84,10 +87,10 @@ def rows_that_fit(features: int, memory_bytes: int) -> int:
 
 def masked_means(
     model: Model,
-    inputs: Table,
+    inputs: Inputs,
     masks: Bools,
     *,
-    background: Table,
+    background: Inputs,
     target: int | Ints,
     scale: Scale = "log_odds",
     groups: Mapping[str, Sequence[str]] | None = None,
@@ -98,12 +101,17 @@ def masked_means(
     """(n, m) mean scores of n rows under m masks.
 
     masks: (m, U) bool over units (columns, or `groups`: name → columns masked together); True keeps the row's own value.
-    background: b rows with the same columns. background_weights: (b,) non-negative; None = equal.
+    inputs, background: tables of the same columns, b background rows; or images, whose units are patches.
+    background_weights: (b,) non-negative; None = equal.
     target: class index, or (n,) one per row. scale: of the scores, as in `models.base.on_scale`.
     memory_bytes: what one chunk may take; chunk_rows: masked rows per model call, instead of an estimate from the memory.
     Raises InputError when shapes or columns do not fit, ModelError when the model's answers do not.
     """
     means = np.empty((len(inputs), len(masks)))
+    if isinstance(inputs, Images) and isinstance(background, Images):
+        patched = as_patches(model, inputs, background)
+        model, inputs, background = patched[0], patched[1], patched[2] or patched[1]
+    inputs, background = as_table(inputs), as_table(background)
     for rows, block in masked_blocks(
         model,
         inputs,

@@ -89,6 +89,7 @@ class PermutationShap:
 
     kind: ClassVar[str] = "permutation_shap"
     differentiable: ClassVar[bool] = False
+    mixes_rows: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"call"})
 
     budget: int = 2048

@@ -159,6 +159,7 @@ class ExactShapley:
 
     kind: ClassVar[str] = "exact_shapley"
     differentiable: ClassVar[bool] = False
+    mixes_rows: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"call"})
 
     budget: int = 4096
@@ -212,6 +213,7 @@ class KernelShap:
 
     kind: ClassVar[str] = "kernel_shap"
     differentiable: ClassVar[bool] = False
+    mixes_rows: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"call"})
 
     budget: int = 2048

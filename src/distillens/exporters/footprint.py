@@ -12,14 +12,14 @@ from distillens.models.onnx import OnnxModel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from distillens.data.base import Table
+    from distillens.data.base import Inputs
 
 WARM_UP = 10
 
 
 def footprint(
     exported: OnnxModel | Path | str,
-    inputs: Table,
+    inputs: Inputs,
     *,
     seed: int,
     calls: int = 200,

@@ -10,12 +10,12 @@ from distillens.models.base import as_probabilities, evaluate
 from distillens.models.onnx import OnnxModel
 
 if TYPE_CHECKING:
-    from distillens.data.base import Bools, Floats, Table
+    from distillens.data.base import Bools, Floats, Inputs
     from distillens.models.base import Decision, Model
 
 
 def parity(
-    model: Model, exported: Model, inputs: Table, *, decision: Decision | None, tolerance: float = 1e-5
+    model: Model, exported: Model, inputs: Inputs, *, decision: Decision | None, tolerance: float = 1e-5
 ) -> dict[str, Any]:
     """Compare answers row by row; an `OnnxModel` is run as a whole file, texts included.
 

@@ -8,10 +8,10 @@ from distillens.errors import ModelError
 from distillens.models.base import Model
 
 if TYPE_CHECKING:
-    from distillens.data.base import Table
+    from distillens.data.base import Inputs
 
 
-def as_models(teacher: Any, student: Any, inputs: Table) -> tuple[Model, Model]:
+def as_models(teacher: Any, student: Any, inputs: Inputs) -> tuple[Model, Model]:
     """Two models of the same rows. An estimator takes its class names from the other model when that has some.
 
     Raises ModelError for anything that is neither a Model nor a fitted scikit-learn estimator.
@@ -20,7 +20,7 @@ def as_models(teacher: Any, student: Any, inputs: Table) -> tuple[Model, Model]:
     return _as_model(teacher, inputs, known), _as_model(student, inputs, known)
 
 
-def _as_model(thing: Any, inputs: Table, classes: tuple[str, ...] | None) -> Model:
+def _as_model(thing: Any, inputs: Inputs, classes: tuple[str, ...] | None) -> Model:
     if isinstance(thing, Model):
         return thing
     if not (hasattr(thing, "get_params") and hasattr(thing, "predict")):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distillens.data.base import UNSEEN, Column, Table
+from distillens.data.base import UNSEEN, Column, Table, as_table
 from distillens.errors import ArtefactError, ModelError
 from distillens.models.base import Output
 from distillens.models.encoding import as_float32
@@ -27,7 +27,7 @@ from distillens.models.onnx_session import ask, open_session, parse
 from distillens.models.recoded import match_column, recode
 
 if TYPE_CHECKING:
-    from distillens.data.base import Floats, Ints
+    from distillens.data.base import Floats, Inputs, Ints
     from distillens.models.base import Decision
 
 ANSWER: dict[Output, str] = {
@@ -118,11 +118,12 @@ class OnnxModel:
             raise ModelError(f"{self.path} was exported without a decision; export it again with one.")
         return np.asarray(self.as_whole_file()._run(inputs, "decision")[:, 0], dtype=np.int64)
 
-    def feeds(self, inputs: Table) -> dict[str, NDArray[Any]]:
+    def feeds(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """What to feed to onnxruntime for these rows: by input name, (n, 1) float32, or texts (of objects) for the whole file."""
+        table = as_table(inputs, what=f"The file {self.path}")
         feeds: dict[str, NDArray[Any]] = {}
         for one in self.description.inputs:
-            codes = self._codes(inputs, one)
+            codes = self._codes(table, one)
             if one.dtype == "string" and self.whole_file:
                 assert one.missing is not None
                 assert one.unseen is not None

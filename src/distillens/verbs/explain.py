@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillens.data.base import as_table
 from distillens.errors import InputError, RunError, did_you_mean
 from distillens.store import JSON, atomic_path
 
@@ -161,7 +162,7 @@ def explain_run(
         keep=keep, label=name,
     )  # fmt: skip
     redrawn = _redrawn(
-        made, flow.models[name], picked, explainer, index, flow.background_source(chosen), len(background), background_draws,
+        made, flow.models[name], picked, explainer, index, as_table(flow.background_source(chosen)), len(background), background_draws,
         seed=flow.seed("explain", "background", "draws"), keep=keep,
     )  # fmt: skip
     decided, shares = _decided(flow.models[name], picked, classes, flow.decision)
