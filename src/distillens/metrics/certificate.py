@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from distillens.data.base import Table
 from distillens.models.base import as_probabilities, evaluate, log_odds
 from distillens.models.pieces import cut_of
 from distillens.models.piecewise import Box, Grid, NotPiecewiseError, Pieces
 
 if TYPE_CHECKING:
-    from distillens.data.base import Floats, Ints, Table
+    from distillens.data.base import Floats, Inputs, Ints
     from distillens.models.base import Decision, Model
     from distillens.store import JSON
 
@@ -74,7 +75,7 @@ class _Question:
 def certificate(
     teacher: Model,
     student: Model,
-    inputs: Table,
+    inputs: Inputs,
     *,
     decision: Decision | None = None,
     tolerance: float = 0.0,
@@ -93,6 +94,8 @@ def certificate(
     try:
         if not len(inputs):
             raise NotPiecewiseError("there are no rows")
+        if not isinstance(inputs, Table):
+            raise NotPiecewiseError("the rows are images, and certificates are for tables")
         if tuple(teacher.classes) != tuple(student.classes):
             raise NotPiecewiseError("the models have other classes")
         cuts = [cut_of(model, inputs.columns, adverse) for model in (teacher, student)]
