@@ -39,7 +39,13 @@ class Asker:
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with evaluating(module), torch.set_grad_enabled(gradients), half, Tapped(module, self.taps) as run:
             outputs, layers = run(inputs)
-        return View(outputs, inputs, layers, ask=module)
+
+        def ask(others: Tensor) -> Tensor:
+            with evaluating(module), torch.set_grad_enabled(others.requires_grad), half:
+                answered: Tensor = module(others)
+            return answered
+
+        return View(outputs, inputs, layers, ask=ask)
 
     def about(
         self,
