@@ -25,6 +25,7 @@ from distillens.audit.result import Audit, MetricResult
 from distillens.audit.scores import attributes_record, parts_record, scores_record
 from distillens.audit.slices import Slices, find_slices, measure_slices
 from distillens.audit.stability import measure_stability
+from distillens.data.base import Table
 from distillens.errors import InputError, did_you_mean
 from distillens.intervals import Resamples
 from distillens.metrics.base import METRICS
@@ -77,7 +78,7 @@ def audit(
     max_explained: int = 100,
     repeatability: bool = True,
     certify: bool = True,
-    reference: Table | None = None,
+    reference: Inputs | None = None,
     reference_weights: Floats | None = None,
     monotone: Mapping[str, int] | None = None,
 ) -> Audit:
@@ -134,6 +135,10 @@ def audit(
     population = None
     if reference is None:
         missing.append(left_out("population stability", "no rows that the models were developed on were given"))
+    elif not isinstance(reference, Table):
+        missing.append(
+            left_out("population stability", "the rows are images, and only features of tables are compared")
+        )
     else:
         shifted, population = measure_stability(case, reference, reference_weights, level=level)
         measured += shifted

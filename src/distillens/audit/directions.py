@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distillens.audit.answers import Case
+from distillens.data.base import as_table
 from distillens.errors import InputError
 from distillens.intervals import clopper_pearson
 from distillens.models.monotone import listed
@@ -21,7 +22,7 @@ def directions_record(case: Case, monotone: Mapping[str, int], *, level: float) 
     if len(case.classes) > 2:
         raise InputError("With more than two classes there is no single direction; leave monotone out.")
     models = {role: case.models[role] for role in ("teacher", "student")}
-    entries = listed(models, case.inputs, monotone)
+    entries = listed(models, as_table(case.inputs, what="A direction"), monotone)
     for entry in entries:
         for found in entry["models"].values():
             broken = round(found["rows"] * entry["rows"])

@@ -6,7 +6,7 @@ import numpy as np
 
 from distillens.audit.answers import Case, answers_of
 from distillens.audit.measured import Measured
-from distillens.data.base import Column, Floats, Ints, Table
+from distillens.data.base import Column, Floats, Ints, Table, as_table
 from distillens.intervals import Quantity, Resamples
 from distillens.metrics.base import METRICS
 from distillens.metrics.stability import members, one_hot, psi, reference_cuts, unshifted
@@ -59,7 +59,11 @@ class Stability:
 
     def feature(self, j: int) -> tuple[Quantity, int]:
         """The index of one feature."""
-        column, then, now = self.reference.columns[j], self.reference.values[:, j], self.case.inputs.values[:, j]
+        column, then, now = (
+            self.reference.columns[j],
+            self.reference.values[:, j],
+            as_table(self.case.inputs).values[:, j],
+        )
         if column.kind == "numeric":
             known = ~np.isnan(then)
             cuts = reference_cuts(then[known], self.then.base[known])

@@ -12,6 +12,8 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 from distillens.errors import ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from distillens.data.base import Bools, Floats, Inputs, Ints, Table
 
 Output = Literal["logits", "probabilities", "values"]
