@@ -32,6 +32,11 @@ from distillens.progress import task
 from distillens.store import JSON
 
 SIZES = ("whole", "decision")
+COSTS = {
+    "additive": 30,
+    "network": 15,
+    "soft_tree": 30,
+}  # of a fit, as multiples of a tree's or a list's, for the time left
 MARGIN = 0.02  # of agreement, R² or AUC: what the answers call the same
 
 
@@ -52,10 +57,11 @@ def frontier(
     if not members.chosen or not len(ground.validation):
         raise InputError("A frontier needs at least one student, and validation rows to measure it on.")
     points = []
-    with task("frontier", total=len(members.chosen), unit="students") as advance:
-        for member in members.chosen:
+    costs = [COSTS.get(member.family, 1) for member in members.chosen]
+    with task("frontier", total=sum(costs), unit="parts of the work") as advance:
+        for member, cost in zip(members.chosen, costs, strict=True):
             points.append(fit_point(member, ground, folder=folder))
-            advance(1)
+            advance(cost)
     teacher = ground.teacher
     scale = Scale.of(ground.validation, teacher, decision=ground.decision, draws=draws, seed=ground.seed)
     fidelity = [scale.fidelity(p.outputs, p.output) for p in points]

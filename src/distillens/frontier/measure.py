@@ -94,7 +94,8 @@ class Scale:
             values = self._agreeing(outputs, output) @ weights[0] / weights.sum()
         if len(values) < 2 or not np.isfinite(values).all():
             return None
-        return {"fits": len(values), "value": float(values.mean()), "sd": float(values.std(ddof=1)), "low": float(values.min()),
+        sd = float(values.std(ddof=1)) if np.ptp(values) > 1e-12 else 0.0  # rounding is no variation
+        return {"fits": len(values), "value": float(values.mean()), "sd": sd, "low": float(values.min()),
                 "high": float(values.max())}  # fmt: skip
 
     def _agreeing(self, outputs: Floats, output: Output) -> Floats:

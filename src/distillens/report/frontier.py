@@ -106,7 +106,7 @@ def readable_front(points: Sequence[Json], size: str, metric: str) -> list[Json]
 
 def _axes(w: Words, x: Axis, y: Axis, unit: str) -> list[Markup]:
     parts = []
-    for tick in y.ticks(5):
+    for tick in y.ticks(7):
         parts += [
             line(x.start, y(tick), x.end, y(tick), "grid"),
             words(x.start - 6, y(tick) + 3.5, w.tick(tick, unit), "t tick", anchor="end", size=10),
@@ -221,13 +221,13 @@ def frontier_keys(w: Words, record: Json) -> Markup:
     for p in record["points"]:
         families.setdefault(p["family"], p)
     keys = [(_sample(_mark(p, 8, 8, filled=True)), _kind(w, f)) for f, p in families.items()]
-    grey = {"family": "additive"}
+    grey, apart = {"family": "additive"}, any(p["front"]["whole"] and not p["readable"] for p in record["points"])
     keys += [
         (
             _sample(join([path([(0, 8), (16, 8)], "front"), _mark(grey, 8, 8, filled=True)]), "grey"),
             w("tradeoff.state.front"),
         ),
-        (_sample(path([(0, 8), (16, 8)], "front readable")), w("tradeoff.key.readable")),
+        *([(_sample(path([(0, 8), (16, 8)], "front readable")), w("tradeoff.key.readable"))] if apart else []),
         (_sample(_mark(grey, 8, 8, filled=False), "grey"), w("tradeoff.key.hollow")),
         (_sample(line(8, 1, 8, 15, "whisker family-additive"), "grey"), w("tradeoff.key.interval")),
     ]
