@@ -70,7 +70,9 @@ def frontier(
     records = [_record(p, scale, f, q, level) for p, f, q in zip(points, fidelity, performance, strict=True)]
     close = [f[scale.fidelity_metric] for f in fidelity]
     mark_front(records, close, scale.fidelity_metric, level)
-    best = int(np.argmax([q.point for q in close]))
+    best = max(
+        range(len(points)), key=lambda i: (close[i].point, -float(np.mean(points[i].whole)))
+    )  # of equals the smallest
     answers = {"fidelity": answer(records, close, close[best], records[best]["id"], margin=margin, level=level)}
     metric = scale.performance_metric
     if metric is not None:
