@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 from distillens.report.passport import write_passport
 from distillens.report.sections import SECTIONS
 
+FIXED = ("a very long name a very long name",)
 VOID = {"wbr", "meta", "input", "br", "img", "link", "hr"}
 
 
@@ -87,7 +89,10 @@ def test_loads_nothing(html: str) -> None:
     for tag, attributes in page.elements:
         for key in ("src", "href", "data", "action", "poster", "srcset", "xlink:href"):
             value = attributes.get(key)
-            assert value is None or value.startswith("#"), (tag, key, value)
+            of_run = (
+                tag == "a" and "download" in attributes and re.fullmatch(r"students/[^/:]+/points\.csv", value or "")
+            )
+            assert value is None or value.startswith("#") or of_run, (tag, key, value)
     css = re.search(r"<style>(.*?)</style>", html, re.S)
     assert css is not None
     assert "url(" not in css[1]
@@ -109,7 +114,7 @@ def test_every_section_can_be_linked(html: str) -> None:
     ids = page.ids
     assert len(ids) == len(set(ids))
     assert [i for i in ids if i in dict(SECTIONS)] == list(dict(SECTIONS))
-    targets = {a["href"] for tag, a in page.elements if tag == "a"}
+    targets = {a["href"] for tag, a in page.elements if tag == "a" and "download" not in a}
     assert all(t is not None and t[1:] in ids for t in targets)
     described = {a["aria-describedby"] for _, a in page.elements if a.get("aria-describedby")}
     assert described <= set(ids)
@@ -127,7 +132,7 @@ def test_can_be_read_without_seeing(html: str) -> None:
     assert all(a.get("role") == "img" and a.get("aria-label") for a in figures)
     tables = html.split("<table")[1:]
     assert all("<caption" in t.split("</table>")[0] for t in tables)
-    assert all(a.get("scope") in {"row", "col"} for tag, a in page.elements if tag == "th")
+    assert all(a.get("scope") in {"row", "col", "rowgroup"} for tag, a in page.elements if tag == "th")
 
 
 def test_terms_are_explained_once_at_first_use(html: str) -> None:
@@ -137,13 +142,17 @@ def test_terms_are_explained_once_at_first_use(html: str) -> None:
     assert listed == len(tips)
 
 
-def test_chinese_page_has_no_english_sentences_outside_marked_originals(pages: dict[str, str]) -> None:
+def test_chinese_page_has_no_english_sentences_outside_marked_originals(
+    pages: dict[str, str], hostile: tuple[str, ...]
+) -> None:
     html = pages["zh"]
     html = re.sub(r"<(style|script|title)>.*?</\1>", "", html, flags=re.S)
     html = re.sub(r'<(span|q|ul|p) [^>]*lang="en".*?</\1>', "", html, flags=re.S)
-    html = re.sub(r"<bdi.*?</bdi>|<code.*?</code>|<desc>.*?</desc>|<svg.*?</svg>", "", html, flags=re.S)
-    text = re.sub(r"<[^>]+>", "\n", html)
-    sentences = re.findall(r"(?:\b[A-Za-z]{2,}[ ,]+){3,}[A-Za-z]{2,}", text)
+    html = re.sub(r"<bdi.*?</bdi>|<code.*?</code>|<desc>.*?</desc>", "", html, flags=re.S)
+    text = re.sub(r"<[^>]+>", "\n", html)  # figures too
+    names = json.dumps([FIXED, *hostile], ensure_ascii=False)  # names and levels belong to whoever made the data
+    found = re.findall(r"(?:\b[A-Za-z]{2,}[ ,]+){3,}[A-Za-z]{2,}", text)
+    sentences = [sentence for sentence in found if sentence not in names]
     assert not sentences, sentences[:5]
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pytest
 from markupsafe import Markup
 
+import distillens
+from distillens.audit.findings import not_assessed
+from distillens.audit.result import Reason
 from distillens.errors import InputError
+from distillens.explainers.base import EXPLAINERS
 from distillens.metrics.base import METRICS
 from distillens.report.words import LANGUAGES, Words, catalogue, name
 
@@ -142,3 +148,41 @@ def test_mistakes_of_ours_are_not_hidden() -> None:
         Words("en")("gate.at_least")
     with pytest.raises(InputError, match="Did you mean 'zh'"):
         Words("zhh")("verdict.pass")
+
+
+# ── nothing of ours is worded in English only ───────────────────────────────────────────────────────────────────────
+def kinds(module: str, pattern: str) -> set[str]:
+    """The kinds that a module of ours gives its findings."""
+    source = (Path(distillens.__file__).parent / module).read_text(encoding="utf-8")
+    return set(re.findall(pattern, source))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_finding_has_words(language: str) -> None:
+    texts = catalogue(language)
+    audit = kinds("audit/findings.py", r'AuditFinding\([^)]*?,\s*"([a-z_]+)",\s*(?:values|\{)')
+    audit |= {
+        "overlap",
+        "flips",
+        "flips_worse",
+        "slice",
+        "boundary",
+        "twin",
+        "reasons_repeat_teacher",
+        "reasons_repeat_student",
+    }
+    audit |= {f"miscalibrated_{way}" for way in ("extreme", "timid", "high", "low")} | {"background", "background_same"}
+    assert {"alone_better", "alone_undecided", "alone_as_good", "direction", "population", "reasons_chance"} <= audit
+    assert {f"found.{kind}" for kind in audit} <= set(texts)
+    data = kinds("data/checks.py", r'Finding\(\s*"([a-z_]+)"')
+    assert {"duplicate_rows", "leak", "imbalance", "class_absent"} <= data
+    assert {f"found_in_data.{kind}" for kind in data} <= set(texts)
+    assert {f"why.{r}" for r in get_args(Reason) if r != "not_assessable"} <= set(texts)
+    left_out = {x["kind"] for x in not_assessed("binary", [], [], [])}
+    assert {f"left_out.{kind}" for kind in left_out} | {f"left_out.{kind}.why" for kind in left_out} <= set(texts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_explainer_is_a_term(language: str) -> None:
+    texts = catalogue(language)
+    assert {f"{part}.{name}" for name in EXPLAINERS for part in ("term", "define")} <= set(texts)

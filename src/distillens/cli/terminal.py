@@ -122,7 +122,7 @@ class Lines:
                 return Text(time_left(task.total, task.completed, task.fields["at"], task.elapsed or 0.0, task.fields["unit"]), style="dim")  # fmt: skip
 
         return Progress(
-            TextColumn("  {task.description:<18}", markup=False), BarColumn(max(6, min(40, self.console.width - 64))), Left(),
+            TextColumn("  {task.description:<19}", markup=False), BarColumn(max(6, min(40, self.console.width - 64))), Left(),
             console=self.console, transient=True,
         )  # fmt: skip
 
@@ -134,7 +134,7 @@ class Lines:
 
         out = self.console if self.progress is None else self.progress.console
         if not self.console.is_terminal:
-            out.print(Text.assemble("  ", (label.ljust(18), style), clean(text), ("  " + end if end else "", "dim")))
+            out.print(Text.assemble("  ", (label.ljust(19), style), clean(text), ("  " + end if end else "", "dim")))
             return
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(min_width=16, max_width=24, style=style, overflow="fold")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from distillens.report import facts, findings, gates, headline, population, readable, tables, views
 from distillens.report.figures import reliability
-from distillens.report.frontier import frontier_css
+from distillens.report.frontier import frontier_block, frontier_css
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
@@ -67,6 +67,7 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
         "readable_students": lambda: readable.students(w, passport),
         "score_view": lambda: population.scores(w, audit or {}, student), "stability_view": lambda: population.stability(w, audit or {}),
         "students_table": lambda: tables.students(w, passport), "chosen_by": tables.chosen_by(w, passport),
+        "trade_off": lambda: frontier_block(w, passport["frontier"]) if passport.get("frontier") else "",
         "footprint": lambda: facts.footprint(w, passport),
         "method": lambda key: w.term(key) if w.has(f"define.{key}") else clean(key),
         "scale": lambda key: views.scale(w, key), "target": lambda key: views.target(w, key),

@@ -68,6 +68,7 @@ def _assembled(run_dir: Path, parts: Parts) -> JSON:
         "teacher": parts.teacher,
         "targets": parts.targets,
         "controls": parts.controls,
+        "frontier": parts.frontier,
         "use": _use(parts.recipe),
         "stages": {name: _stage(record) for name, record in parts.stages.items()},
         "manifest": {k: v for k, v in parts.manifest.items() if k not in {"created", "platform"}},

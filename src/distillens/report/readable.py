@@ -24,6 +24,7 @@ from distillens.report.words import Words, name
 Json = Mapping[str, Any]
 
 MOST_COEFFICIENTS = 40
+MOST_CONDITIONS = 6  # of a region in words; longer ones say nothing to people
 
 
 def complexity_facts(w: Words, student: Json) -> Facts:
@@ -48,6 +49,7 @@ def students(w: Words, p: Json) -> list[dict[str, Any]]:
             "id": sid, "anchor": anchor(sid), "chosen": sid == chosen, "student": student, "facts": complexity_facts(w, student),
             "title": w.html("readability.student", {"id": name(sid), "kind": kind(w, student["kind"])}),
             "readable": readable(w, student, adverse, audit.get("parts"), audit.get("attributes")), "parts": bool(audit.get("parts")),
+            "certificate": certificate(w, audit.get("certificate")),
             "monotone": monotone(w, audit.get("monotone") or (), classes, adverse),
             "directions": _directions(w, student, classes, adverse), "points_file": f"students/{quote(sid)}/points.csv",
         })  # fmt: skip
@@ -59,6 +61,27 @@ def _directions(w: Words, student: Json, classes: Sequence[str], adverse: str | 
     turn = -1 if len(classes) == 2 and adverse == classes[0] else 1
     held = student.get("monotone") or {}
     return {feature: direction(w, turn * sign, adverse) for feature, sign in held.items() if sign}
+
+
+def certificate(w: Words, c: Json | None) -> dict[str, Any] | None:
+    """For which rows both models decide alike everywhere around them, in words; None where nothing was certified."""
+    if not c or c["kind"] == "not_available":
+        return None
+    cells = c.get("cells") or {}
+    shown = {key: w.percent(c[key]) for key in ("agree", "disagree", "undecided")}
+    shown |= {f"cells_{key}": w.percent(cells.get(key)) for key in ("agree", "disagree", "undecided")}
+    count = cells.get("count")
+    shown |= {
+        "n": w.number(c.get("n")),
+        "used": w.number(c.get("used")),
+        "count": w.number(int(count) if count and count < 1e6 else count),
+    }
+    where = [
+        (Markup(" <b>{}</b> ").format(w("rules.and")).join(name(x) for x in d["where"]), w.number(d["rows"]))
+        for d in c.get("disagreements") or ()
+        if len(d["where"]) <= MOST_CONDITIONS
+    ]
+    return {"text": w(f"certificate.{c['kind']}.{c['about']}", shown), "where": where}
 
 
 # ── what people read ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,7 @@ _REQUIRED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
         "statement": dict,
     },
     "export": {"format": str, "file": str, "bytes": int},
+    "frontier": {"points": list, "rows": dict, "answers": dict},
     "stage": {"stage": str, "key": str, "outputs": dict, "seconds": (int, float)},
 }
 SCHEMA = 1
@@ -48,6 +49,7 @@ class Parts:
     exports: dict[str, JSON]
     controls: dict[str, JSON]
     chosen: JSON | None
+    frontier: JSON | None = None
 
 
 def read_parts(run_dir: Path) -> Parts:
@@ -84,6 +86,7 @@ def read_parts(run_dir: Path) -> Parts:
         exports=_each(run_dir / "students", "export/export.json", "export"),
         controls=_each(run_dir / "controls", "control.json", "model"),
         chosen=chosen,
+        frontier=_optional(run_dir / "frontier" / "frontier.json", "frontier") if "frontier" in stages else None,
     )
 
 

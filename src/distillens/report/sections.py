@@ -115,6 +115,8 @@ def _readability(g: Given) -> State:
 
 
 def _frontier(g: Given) -> State:
+    if g.passport.get("frontier"):
+        return ASSESSED
     return partly("this_run_only") if len(g.passport["audits"]) > 1 else missing("one_student")
 
 

@@ -114,7 +114,7 @@ def shape_function(
     if shape["kind"] == "numeric" and len(x) == len(y) + 1:
         return made
     key = Markup("").join(
-        Markup("<li>{} <span class='num'>{}</span></li>").format(name(level), signed(w, v))
+        Markup("<li><div><span>{}</span><span class='num'>{}</span></div></li>").format(name(level), signed(w, v))
         for level, v in zip(levels, y, strict=False)
     )
     return made + Markup('<ol class="key">{}</ol>').format(key)
@@ -158,7 +158,7 @@ def heat_map(w: Words, term: Json, output: int = 0, *, width: float = 420) -> Ma
     )
     if wide >= 34 and high >= 15:
         parts += [
-            words(left + (j + 0.5) * wide, top + (i + 0.5) * high + 3.5, signed(w, v, 1), "t value", anchor="middle", size=9)
+            words(left + (j + 0.5) * wide, top + (i + 0.5) * high + 3.5, signed(w, v, 1), f"t value {_shade(v, reach)}", anchor="middle", size=9)
             for i, row in enumerate(cells) for j, v in enumerate(row)
         ]  # fmt: skip
     for at in _spaced(len(ys), high, 13):

@@ -15,7 +15,7 @@ Json = Mapping[str, Any]
 
 MOST_LEAVES = 64
 # pixels: height of a leaf, head, width of the leaf columns; of a level at least and at most; room for yes and no on the way to the next
-ROW, TOP, LEAF, SMALLEST, LARGEST, WAY = 34.0, 26.0, 270.0, 112.0, 200.0, 28.0
+ROW, TOP, LEAF, SMALLEST, LARGEST, WAY = 42.0, 26.0, 270.0, 112.0, 200.0, 28.0
 
 
 @dataclass(eq=False)
@@ -99,11 +99,22 @@ def _question(node: _Node, level: float) -> list[Markup]:
     rest = text.removeprefix(feature).strip()
     first, second = (feature, rest) if feature and rest != text else (text, "")
     out = [tag("circle", {"cx": node.depth * level + 4, "cy": node.y, "r": 3, "class": "knot"})]
-    full = shorten(first, room, 11) == first and shorten(second, room, 11) == second
-    lines = [words(x, node.y - 4, first, "t strong", limit=room, size=11)] + (
-        [words(x, node.y + 12, second, "t", limit=room, size=11)] if second else []
-    )
+    above, second_above = _two_lines(first, room)
+    lines = [words(x, node.y - (16 if second_above else 4), above, "t strong", limit=room, size=11)]
+    lines += [words(x, node.y - 4, second_above, "t strong", limit=room, size=11)] if second_above else []
+    lines += [words(x, node.y + 12, second, "t", limit=room, size=11)] if second else []
+    full = shorten(second_above or above, room, 11) == (second_above or above) and shorten(second, room, 11) == second
     return out + (lines if full else [tag("g", {}, tag("title", {}, text), Markup("").join(lines))])
+
+
+def _two_lines(text: str, room: float) -> tuple[str, str]:
+    """A name broken where it fits, after an underscore, a hyphen or a space if there is one."""
+    if shorten(text, room, 11) == text:
+        return text, ""
+    fits = max(1, len(shorten(text, room + 11, 11)) - 1)
+    at = max((text.rfind(mark, 2, fits) + 1 for mark in "_- "), default=0)
+    at = at if at >= 3 else fits
+    return text[:at].strip(), text[at:].strip()
 
 
 def _leaf(w: Words, leaf: _Node, right: float, width: float, at: int, part: Json | None) -> list[Markup]:
