@@ -237,6 +237,11 @@ def _families(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _monotone(path: str, entry: Mapping[str, Any], dataset: Dataset) -> Iterator[str]:
     wanted = {feature: sign for feature, sign in (entry.get("monotone") or {}).items() if sign}
     columns = {column.name: column for column in dataset.columns}
+    pairs = entry.get("pairs")
+    for number, pair in enumerate(pairs if isinstance(pairs, list) else ()):
+        for feature in pair:
+            if feature not in columns:
+                yield f"{join(join(path, 'pairs'), number)}: there is no feature {feature!r}.{did_you_mean(feature, columns)}"
     for feature in wanted:
         place = join(join(path, "monotone"), feature)
         if feature not in columns:

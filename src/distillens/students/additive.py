@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdditiveStudent:
-    """outer_bags: models averaged; more are smoother and slower. interactions: pairs of features, found automatically.
+    """outer_bags: models averaged; more are smoother and slower. interactions: pairs of features.
+
+    pairs: which: "boosting": those by which main effects miss the teacher's answers most on the training rows (FAST, Lou et al. 2013);
+    "teacher": the teacher's own strongest by the H-statistic (students/teacher_pairs.py), also those that the training rows do not show; a student
+    without a teacher, such as the undistilled control, has none to ask and takes "boosting"; or a list of pairs by name, and `interactions` says nothing.
 
     max_terms: terms (curves and pairs) at most: one bag ranks all of them by importance, and the first ones are fitted without the
     others. null: all features and `interactions` pairs.
@@ -43,6 +47,7 @@ class AdditiveStudent:
 
     outer_bags: int = 4
     interactions: int = 5
+    pairs: Literal["boosting", "teacher"] | tuple[tuple[str, str], ...] = "boosting"
     max_bins: int = 256
     max_rounds: int = 10_000
     max_log_odds: float = 6.0
@@ -64,7 +69,7 @@ class AdditiveStudent:
         self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
     ) -> AdditiveModel:
         """Boosting stops early on rows that interpret sets aside by `seed`. Raises DataError."""
-        del validation, teacher, out
+        del validation, out
         from distillens.errors import DataError
         from distillens.models.monotone import signs
 
@@ -73,19 +78,48 @@ class AdditiveStudent:
             raise DataError(
                 "Monotone constraints of an additive student are for binary tasks and regression, not for more classes."
             )
+        pairs = self._pairs(targets.table, teacher, wanted, seed)
         if self.max_terms is None:
-            return self._boosted(targets, wanted, seed)
-        first = replace(self, outer_bags=1)._boosted(targets, wanted, seed)  # enough to rank the terms
+            return self._boosted(targets, wanted, seed, pairs=pairs)
+        first = replace(self, outer_bags=1)._boosted(targets, wanted, seed, pairs=pairs)  # enough to rank the terms
         importance: dict[tuple[int, ...], float] = {}
         for term in first.terms:
             importance[term.features] = importance.get(term.features, 0.0) + term.importance
         ranked = sorted(importance, key=lambda features: (-importance[features], features))
-        return self._boosted(targets, wanted, seed, keep=frozenset(ranked[: self.max_terms]))
+        return self._boosted(targets, wanted, seed, pairs=pairs, keep=frozenset(ranked[: self.max_terms]))
+
+    def _pairs(
+        self, table: Table, teacher: Model | None, wanted: Ints, seed: int
+    ) -> tuple[tuple[int, int], ...] | None:
+        """The pairs to be fitted; None: those that boosting finds."""
+        from distillens.errors import DataError
+
+        if isinstance(self.pairs, str):
+            if self.pairs == "boosting" or teacher is None or self.interactions == 0:
+                return None
+            from distillens.students.teacher_pairs import interaction_strengths
+
+            bound = frozenset(j for j in range(len(wanted)) if wanted[j])
+            found = interaction_strengths(teacher, table, seed=seed, limit=self.max_log_odds, leave_out=bound)
+            return tuple(pair for pair, strength in list(found.items())[: self.interactions] if strength > 1e-9)
+        named = []
+        for one, other in self.pairs:
+            j, k = sorted((table.index_of(one), table.index_of(other)))
+            if j == k:
+                raise DataError(f"A pair is of two features, and {one!r} is named with itself.")
+            bound_one = next((name for name in (one, other) if wanted[table.index_of(name)]), None)
+            if bound_one is not None:
+                raise DataError(
+                    f"The feature {bound_one!r} is monotone, so that it can be in no pair; leave out one of the two."
+                )
+            named.append((j, k))
+        return tuple(dict.fromkeys(named))
 
     def _boosted(
-        self, targets: Targets, wanted: Ints, seed: int, *, keep: frozenset[tuple[int, ...]] | None = None
-    ) -> AdditiveModel:
-        """keep: the only terms to be fitted; None: all features and the pairs that boosting finds."""
+        self, targets: Targets, wanted: Ints, seed: int, *, pairs: tuple[tuple[int, int], ...] | None,
+        keep: frozenset[tuple[int, ...]] | None = None,
+    ) -> AdditiveModel:  # fmt: skip
+        """pairs: those to be fitted; None: those that boosting finds. keep: the only terms to be fitted; None: all features and pairs."""
         import numpy as np
 
         from distillens.errors import DataError
@@ -103,7 +137,7 @@ class AdditiveStudent:
                 )
             fits = [
                 (
-                    self._fit(rows, learnt, targets.weights, table, wanted, seed, keep, classifier=True),
+                    self._fit(rows, learnt, targets.weights, table, wanted, seed, pairs, keep, classifier=True),
                     self._columns_of(present, len(classes)),
                 )
             ]
@@ -116,7 +150,7 @@ class AdditiveStudent:
                 for k in range(columns.shape[1]):
                     fits.append(
                         (
-                            self._fit(rows, columns[:, k], targets.weights, table, wanted, seed, keep),
+                            self._fit(rows, columns[:, k], targets.weights, table, wanted, seed, pairs, keep),
                             np.array([k], dtype=np.int64),
                         )
                     )
@@ -157,7 +191,7 @@ class AdditiveStudent:
 
     def _fit(
         self, rows: Floats, y: Any, weights: Floats, table: Table, sign: Ints, seed: int,
-        keep: frozenset[tuple[int, ...]] | None, *, classifier: bool = False,
+        pairs: tuple[tuple[int, int], ...] | None, keep: frozenset[tuple[int, ...]] | None, *, classifier: bool = False,
     ) -> Any:  # fmt: skip
         import numpy as np
         from interpret.glassbox import ExplainableBoostingClassifier, ExplainableBoostingRegressor
@@ -169,6 +203,8 @@ class AdditiveStudent:
             (names[j], names[other]) for j in constrained for other in range(f) if other != j
         ]
         interactions: Any = min(self.interactions, f * (f - 1) // 2 - len({frozenset(pair) for pair in exclude}))
+        if pairs is not None:
+            interactions = [(names[j], names[k]) for j, k in pairs]
         if keep is not None:
             interactions = [tuple(names[j] for j in term) for term in sorted(keep) if len(term) == 2]
             exclude = [(names[j],) for j in range(f) if (j,) not in keep]
