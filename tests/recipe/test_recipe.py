@@ -203,7 +203,7 @@ def test_stage_parts_change_only_where_the_recipe_changed() -> None:
         return {name for name, part in parts.items() if part != base[name]}
 
     assert moved() == set()
-    assert moved("students.tree.max_leaves=4") == {"students"}
+    assert moved("students.tree.max_leaves=4") == {"students", "frontier"}  # which has members of its families
     assert moved("seed=1") == {"data"}  # from which everything descends
     assert moved("teacher.max_rounds=10") == {"teacher"}
     assert moved("explain.0.budget=64") == {"explain"}
