@@ -120,6 +120,12 @@ def test_bands_and_bars_hold_every_labelled_row_once() -> None:
     assert band["n"] == inside.sum() == 40
     assert band["adverse"] == truth[inside].sum()
     assert band["predicted"] == pytest.approx((1 / (1 + np.exp(-score[inside]))).mean())
+    said, found = score >= 0, made.scores["teacher"]["decided"]  # type: ignore[index]
+    assert found["adverse"]["value"] == pytest.approx(said.mean())
+    assert found["missed"]["value"] == pytest.approx(truth[~said].mean())
+    assert found["caught"]["value"] == pytest.approx(said[truth == 1].mean())
+    assert found["refused"]["value"] == pytest.approx(said[truth == 0].mean())
+    assert (found["missed"]["n"], found["caught"]["n"]) == ((~said).sum(), truth.sum())
     assert band["rate"]["low"] == pytest.approx(clopper_pearson(int(truth[inside].sum()), 40).low)
 
 

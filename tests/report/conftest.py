@@ -383,8 +383,44 @@ def audit(task: str, *, verdict: str = "review", seed: int = 0) -> dict[str, Any
         "level": 0.95,
         "rows": "rows.parquet",
         "seed": 0,
+        **_evidence(task),
         "measured": {"seconds": {"reasons": 1.2 + seed}},
     }
+
+
+def _evidence(task: str) -> dict[str, Any]:
+    """What reviewers ask for beside the metrics: stability, bands, directions."""
+
+    def index(value: float) -> dict[str, Any]:
+        return {"psi": estimate(value), "bins": 10, "unshifted": 0.09}
+
+    share = {
+        "share": 0.1,
+        "rows": 0.2,
+        "broken": estimate(0.2),
+        "worst": [{"row_id": 7, "low": "1", "high": SCRIPT, "change": -0.4}],
+    }
+    bands = [
+        {"low": z - 0.5, "high": z, "n": 100, "adverse": n, "rate": estimate(n / 100), "predicted": 0.3}
+        for z, n in ((2, 60), (0, 20), (-1, 30))
+    ]
+    scored = {
+        "classes": {"good": [0.5, 0.3, 0.2], "bad": [0.1, 0.3, 0.6]}, "bands": bands,
+        "decided": {key: estimate(0.4) for key in ("adverse", "missed", "caught", "refused")},
+    }  # fmt: skip
+    broken = {"feature": SCRIPT, "sign": 1, "rows": 300, "steps": 20, "models": {"teacher": share, "student": share}}
+    return {
+        "stability": {
+            "reference_rows": 490, "rows": 300, "scores": {} if task == "multiclass" else {"teacher": index(0.07), "student": index(0.12)},
+            "features": [{"name": name} | index(0.01 * i) for i, name in enumerate(FEATURES)],
+        },
+        "scores": {"edges": [-2.0, -1.0, 1.0, 2.5], "teacher": scored, "student": scored} if task == "binary" else None,
+        "parts": None, "attributes": None, "monotone": [] if task == "multiclass" else [broken],
+        "certificate": {"kind": "bound", "why": None, "text": "t", "about": "tolerance" if task == "regression" else "decision", "over": "rows",
+                        "n": 300, "agree": 0.8, "disagree": 0.1, "undecided": 0.1, "budget": 9, "used": 9, "disagreements": [
+                            {"rows": 4, "share": 0.1, "where": [f"{SCRIPT} ≤ 1"]}],
+                        "cells": {"count": 1e30, "agree": 0.5, "disagree": 0.1, "undecided": 0.4}},
+    }  # fmt: skip
 
 
 def _card(name: str, role: str, kind: str, **more: Any) -> dict[str, Any]:

@@ -187,3 +187,16 @@ def test_every_kind_of_student_can_be_read(
     assert all(words in text for words in shown)
     assert state in text
     assert "the recipe names it" in html
+
+
+def test_reviewers_find_bands_stability_and_directions(pages: dict[str, str]) -> None:
+    shown = "".join(Page(pages["en"]).text)
+    assert "Do these rows come from the population of development?" in shown
+    assert "within what chance gives" in shown
+    assert "Where both models decide alike for certain" in shown
+    if "Who gets which score" in shown:  # two classes
+        assert "It rises instead at 1 of 2 steps" in shown
+        assert "At the decision threshold" in shown
+        assert "the chance of bad must not fall as it grows" in shown
+    for page in pages.values():
+        assert "60.0" in page or "Who gets" not in page

@@ -16,7 +16,7 @@ from distillens.audit.answers import Case, answers_of, decision_of, in_order, kn
 from distillens.audit.background import background_finding, background_record
 from distillens.audit.behaviour import draw_background, measure_deletion, measure_masks
 from distillens.audit.directions import directions_record
-from distillens.audit.findings import find, left_out, not_assessed, sentence, statement
+from distillens.audit.findings import by_severity, find, left_out, not_assessed, sentence, statement
 from distillens.audit.gates import judge, profile_of, verdict_of
 from distillens.audit.measured import Measured, calibration_record, measure_predictions
 from distillens.audit.reasons import Explained, match, measure_reasons, reasons_record
@@ -186,7 +186,7 @@ def audit(
     directions = directions_record(case, monotone or {}, level=level)
     findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case), directions=directions, population=population)  # fmt: skip
     redrawn = background_record(case, explained[0], level=level) if explained else None
-    findings += background_finding(redrawn, explained[0].method if explained else "")
+    findings = by_severity([*findings, *background_finding(redrawn, explained[0].method if explained else "")])
     results = tuple(_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
     seconds["verdict"] = time.perf_counter() - clock
     seconds["total"] = time.perf_counter() - started

@@ -240,8 +240,13 @@ def find(
     found += (
         _directions(directions) + _population(population) + _without_teacher(measured, level, readable=bool(readable))
     )
+    return by_severity(found)
+
+
+def by_severity(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
+    """The severest first, otherwise in the order they came."""
     order = {"major": 0, "minor": 1, "info": 2}
-    return sorted(found, key=lambda f: order[f.severity])
+    return sorted(findings, key=lambda f: order[f.severity])
 
 
 def statement(gates: Sequence[GateResult], slices: Sequence[SliceResult]) -> JSON:

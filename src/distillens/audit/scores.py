@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distillens.audit.answers import Answers, Case
-from distillens.data.base import Floats
+from distillens.data.base import Bools, Floats
 from distillens.intervals import Quantity
 from distillens.metrics.stability import reference_cuts
 from distillens.store import JSON
@@ -20,6 +20,8 @@ def scores_record(case: Case, *, level: float) -> JSON | None:
 
     Scores are log-odds of the adverse class. A band is a tenth of the rows by the model's own score, the riskiest first:
     {low, high, n, adverse: rows labelled so, rate: Estimate, predicted: mean probability}; fewer bands where scores tie.
+    decided{adverse: share decided adversely, missed: adverse labels among the favourably decided, caught: adversely decided among the adverse
+    labels, refused: adversely decided among the other labels}, all Estimates at the decision threshold.
     """
     if case.labels is None or case.task != "binary":
         return None
@@ -28,7 +30,11 @@ def scores_record(case: Case, *, level: float) -> JSON | None:
     low, high = (float(f(np.concatenate(ends))) for f in (np.min, np.max))
     edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
     return {"edges": edges.tolist()} | {
-        role: {"classes": _bars(case, case.answers[role], edges), "bands": _bands(case, case.answers[role], level)}
+        role: {
+            "classes": _bars(case, case.answers[role], edges),
+            "bands": _bands(case, case.answers[role], level),
+            "decided": _decided(case, case.answers[role], level),
+        }
         for role in ("teacher", "student")
     }
 
@@ -42,6 +48,22 @@ def _bars(case: Case, answers: Answers, edges: Floats) -> dict[str, list[float]]
         )
         bars[name] = (mass / max(float(mass.sum()), 1e-300)).tolist()
     return bars
+
+
+def _decided(case: Case, answers: Answers, level: float) -> JSON:
+    """What the threshold makes of the score, on labelled rows."""
+    adverse = case.decision.adverse
+    said = (answers.decided == adverse).astype(np.float64)
+    true = np.zeros(len(case)) if case.labels is None else (case.labels == adverse).astype(np.float64)
+
+    def share(outcomes: Floats, rows: Bools) -> JSON:
+        made: Quantity = case.resamples.proportion(np.where(rows & case.labelled, outcomes, np.nan), missing=0)
+        return made.estimate(level).to_json()
+
+    return {
+        "adverse": share(said, case.labelled), "missed": share(true, said == 0),
+        "caught": share(said, true == 1), "refused": share(said, true == 0),
+    }  # fmt: skip
 
 
 def _bands(case: Case, answers: Answers, level: float) -> list[JSON]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,10 +55,19 @@ def _bin(w: Words, b: Json, *, integer: bool) -> dict[str, Any]:
     text = str(b["bin"])
     special = {"(missing)": "cell.missing", "(unseen)": "cell.unseen", "any": "scorecard.any"}
     return {
-        "name": w(special[text]) if text in special else name(text),
+        "name": w(special[text]) if text in special else name(bin_text(w, text)),
         "share": w.percent(b["share"]), "rate": w.percent(b["adverse_rate"]),
         "woe": signed(w, b["woe"], 3), "points": b["points"], "shown": _points(w, b["points"], integer=integer),
     }  # fmt: skip
+
+
+_RANGE = re.compile(r"(?P<low>[-+.\de]+) to (?P<below>< )?(?P<high>[-+.\de]+)")
+
+
+def bin_text(w: Words, text: str) -> str:
+    """A range of numbers in this language; every other bin keeps its name."""
+    match = _RANGE.fullmatch(text)
+    return w("level.range_below" if match["below"] else "level.range", match.groupdict()) if match else text
 
 
 def _points(w: Words, value: float, *, integer: bool) -> str:

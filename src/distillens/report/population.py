@@ -67,6 +67,11 @@ def scores(w: Words, audit: Json, student: Json | None) -> dict[str, Any] | None
         )
         for role in ("teacher", "student")
     ]
+    decided = [
+        {"model": w(f"role.{role}"), "role": role} | found[role]["decided"]
+        for role in ("teacher", "student")
+        if found[role].get("decided")
+    ]
     total = sum(b["adverse"] for b in found["student"]["bands"])
     bands, caught = [], 0
     for band in found["student"]["bands"]:
@@ -77,6 +82,8 @@ def scores(w: Words, audit: Json, student: Json | None) -> dict[str, Any] | None
         })  # fmt: skip
     return {
         "figures": figures,
+        "decided": decided,
+        "threshold": w.exact(audit["decision"]["threshold"]),
         "bands": bands,
         "adverse": name(adverse),
         "points": points is not None,

@@ -33,4 +33,12 @@ def rule_list(
 
 
 def _joined(w: Words, conditions: Sequence[str]) -> Markup:
-    return Markup(' <b class="and">{}</b> ').format(w("rules.and")).join(name(c) for c in conditions)
+    return Markup(' <b class="and">{}</b> ').format(w("rules.and")).join(name(_condition(w, c)) for c in conditions)
+
+
+def _condition(w: Words, text: str) -> str:
+    """A condition as the student words it; whether a value is missing in this language."""
+    for end, key in ((" is not missing", "rules.not_missing"), (" is missing", "rules.is_missing")):
+        if text.endswith(end):
+            return w(key, {"feature": text.removesuffix(end)})
+    return text

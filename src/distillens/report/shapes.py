@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from distillens.report.points import bin_text
 from distillens.report.reasons import signed
 from distillens.report.svg import Axis, box, figure, line, path, tag, words
 from distillens.report.words import Words, name
@@ -137,7 +138,7 @@ def heat_map(w: Words, term: Json, output: int = 0, *, width: float = 420) -> Ma
     cells = [_of(row, output)[1:-1] for row in term["scores"][1:-1]]
     if columns["kind"] == "categorical" and rows["kind"] != "categorical":  # names need the room at the side
         rows, columns, cells = columns, rows, [list(c) for c in zip(*cells, strict=True)]
-    ys, xs = (list(f["bins"][1:-1]) for f in (rows, columns))
+    ys, xs = ([bin_text(w, str(b)) for b in f["bins"][1:-1]] for f in (rows, columns))
     reach = max([abs(v) for row in cells for v in row] + [1e-12])
     left, top = 132.0, 34.0
     tall = 20.0 if len(ys) <= 14 else 280.0 / len(ys)
