@@ -301,6 +301,8 @@ def test_what_has_no_pieces_says_so() -> None:
         assert said in found["why"]
         assert found["agree"] is None
         json.dumps(found, allow_nan=False)
+    pictures: Any = [1, 2]
+    assert "about tables" in certificate(teacher, student, pictures, decision=Decision())["why"]
     three = ConstantModel(("a", "b", "c"), np.ones(3) / 3)
     assert "more classes" in certificate(three, three, rows, decision=Decision())["why"]
     many = (Column("k", "categorical", tuple(f"c{i}" for i in range(80))),)

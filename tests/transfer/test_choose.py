@@ -115,6 +115,15 @@ def test_rows_that_nobody_resembles_are_not_asked_about(splits: Any, model_of: A
         search([1.0], splits, model_of, even, on_manifold=2.0)
 
 
+def test_without_queries_the_rows_need_be_no_table(splits: Any, model_of: Any, even: Any, monkeypatch: Any) -> None:
+    def refuse(self: Any) -> Any:
+        raise AssertionError("asked for a table")
+
+    monkeypatch.setattr(Targets, "table", property(refuse))
+    found, _ = search([1.0], splits, model_of, even, candidates=(0,))
+    assert [t["kind"] for t in found.tried] == [None]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"kinds": ("smea",)}, "Did you mean 'smear'"), ({"kinds": ()}, "no kind"), ({"candidates": (-1,)}, "negative"),

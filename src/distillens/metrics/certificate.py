@@ -92,6 +92,8 @@ def certificate(
     about = "decision" if question.decision is not None else "tolerance"
     adverse = 0 if question.decision is None else question.decision.adverse
     try:
+        if not hasattr(inputs, "columns"):  # whatever the annotation says, audits of images come here, too
+            raise NotPiecewiseError("it is about tables, and the rows are none")
         if not len(inputs):
             raise NotPiecewiseError("there are no rows")
         if not isinstance(inputs, Table):

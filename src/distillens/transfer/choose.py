@@ -88,8 +88,10 @@ def choose_queries(
     search = _Search(student, targets, teacher, validation, seed, out)
     if numbers[0] == 0:
         search.consider(targets, kind=None, per_row=0)
-    usual = _Usual(targets, seed, on_manifold, score=numbers[-1] > 0)
-    for kind in kinds if numbers[-1] > 0 else ():
+    if numbers[-1] == 0:  # images have no query rows, and may come this way
+        return search.finish()
+    usual = _Usual(targets, seed, on_manifold)
+    for kind in kinds:
         if kind == "disagreement":
             _rounds(search, usual, numbers[-1], rounds=rounds, patience=PATIENCE if stop == "validation" else rounds)
             continue
@@ -133,13 +135,13 @@ def _check(
 class _Usual:
     """Query rows that resemble the data, and how much they do."""
 
-    def __init__(self, targets: Targets, seed: int, least: float | None, *, score: bool) -> None:
+    def __init__(self, targets: Targets, seed: int, least: float | None) -> None:
         self.train = targets.table.take(np.flatnonzero(~targets.is_query))
         self.least = least
         part = self.train
         if len(part) > MOST:
             part = part.take(np.sort(np.random.default_rng([seed, 1]).choice(len(part), MOST, replace=False)))
-        self.manifold = Manifold.of(part) if score and len(part) > 1 else None
+        self.manifold = Manifold.of(part) if len(part) > 1 else None
 
     def wanted(self, kind: str) -> float:
         if self.least is not None:
