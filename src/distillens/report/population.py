@@ -62,6 +62,7 @@ def scores(w: Words, audit: Json, student: Json | None) -> dict[str, Any] | None
                 found[role]["classes"],
                 adverse=adverse,
                 role=role,
+                threshold=audit["decision"]["threshold"],
                 points=points if role == "student" else None,
             ),
         )
@@ -106,10 +107,10 @@ def _range(w: Words, band: Json, points: Json | None) -> str:
 
 
 def distribution(
-    w: Words, edges: list[float], classes: Mapping[str, list[float]], *, adverse: str, role: str, points: Json | None = None,
+    w: Words, edges: list[float], classes: Mapping[str, list[float]], *, adverse: str, role: str, threshold: float, points: Json | None = None,
     width: float = 420, height: float = 190,
 ) -> Markup:  # fmt: skip
-    """Shares of each true class along the score: the adverse class downwards, the other upwards, on one scale."""
+    """Shares of each true class along the score: the adverse class downwards, the other upwards, on one scale; dashed: the threshold."""
     axis_x = Axis(edges[0], edges[-1], 8, width - 8)
     most = max([v for shares in classes.values() for v in shares] + [1e-9])
     middle = (height - 22) / 2
@@ -135,8 +136,9 @@ def distribution(
         mean = sum(v * (a + b) / 2 for v, a, b in zip(shares, edges, edges[1:], strict=False))
         spoken.append(f"{label}: {w('scores.centre')} {w.percent(_probability(mean))}")
     parts.append(line(8, middle, width - 8, middle, "zero"))
-    if axis_x.low < 0 < axis_x.high:
-        parts.append(path([(axis_x(0), 14), (axis_x(0), height - 22)], "diagonal"))
+    limit = math.log(threshold / (1 - threshold))
+    if axis_x.low < limit < axis_x.high:
+        parts.append(path([(axis_x(limit), 14), (axis_x(limit), height - 22)], "diagonal"))
     for z, text in _ticks(w, edges, points):
         parts.append(words(min(max(axis_x(z), 16), width - 16), height - 8, text, "t tick", anchor="middle", size=10))
     return figure(width, height, w("scores.title", {"model": w(f"role.{role}")}), w.list(spoken), parts, css="scores")
