@@ -105,6 +105,16 @@ class Flow:
     def models(self) -> Models:
         return Models(self)
 
+    @property
+    def teacher_with_answers(self) -> Model:
+        """The teacher; one that is a network for images keeps its answers to views below RUN/answers, for all students."""
+        from distillens.transfer.kept import WithAnswers
+
+        teacher: Any = self.models["teacher"]
+        if self.dataset.is_table or not hasattr(teacher, "to_tensor"):
+            return teacher  # type: ignore[no-any-return]
+        return WithAnswers(teacher, self.run.directory / "answers")
+
     @cached_property
     def family(self) -> Family | None:
         """What can fit the teacher again, for out-of-fold targets and the twin; None for a model that cannot be refitted."""

@@ -247,14 +247,14 @@ def teach(flow: Flow, name: str) -> None:
     def work(folder: Path) -> str:
         home, other = folder / "students" / name, folder / "controls" / f"{name}.random_teacher"
         home.mkdir(parents=True)
-        teacher, validation, seed = flow.models["teacher"], flow.dataset.validation, flow.seed("students", name)
+        teacher, validation, seed = flow.teacher_with_answers, flow.dataset.validation, flow.seed("students", name)
         settings = flow.recipe.targets
         found = choose_queries(
             student,
             flow.targets,
             teacher,
             validation,
-            candidates=flow.recipe.query_candidates(),
+            candidates=flow.recipe.query_candidates() if flow.dataset.is_table else (0,),
             kinds=flow.recipe.query_kinds(),
             stop=settings.stop,
             rounds=settings.rounds,
@@ -269,7 +269,7 @@ def teach(flow: Flow, name: str) -> None:
         if targets.origin != "labels":
             other.mkdir(parents=True)
             misled = student.fit(permuted(targets, seed), validation=validation, teacher=teacher, seed=seed, out=other)
-            listened = influence(model, misled, teacher, validation.table, flow.decision)
+            listened = influence(model, misled, teacher, validation.inputs, flow.decision)
             check_influence(listened, student=name)
             flow.save(misled, other)
             control = flow.card(f"{name}.random_teacher", "random_teacher", student.kind, misled, other)
@@ -487,6 +487,7 @@ def export(flow: Flow, name: str) -> None:
     from distillens.exporters.footprint import footprint
     from distillens.exporters.parity import parity
     from distillens.models.onnx import OnnxModel
+    from distillens.models.onnx_image import ImageOnnxModel
     from distillens.named import resolve
 
     def work(folder: Path) -> str:
@@ -494,9 +495,12 @@ def export(flow: Flow, name: str) -> None:
         home.mkdir(parents=True)
         kind = flow.recipe.export[0]
         exporter = resolve(kind, EXPORTERS, what="exporter", trust_code=flow.trust_code)()
-        result = exporter(flow.models[name], home / f"model.{kind}", decision=flow.decision)
+        images = getattr(flow.dataset.test.inputs, "shape", None)
+        given = {"decision": flow.decision} | ({} if images is None else {"shape": images})
+        result = exporter(flow.models[name], home / f"model.{kind}", **given)
         # One thread: on batches that fit the cache, threads that wait for each other cost three times what they save.
-        exported = OnnxModel.load(home / f"model.{kind}", label=f"{name}.{kind}", threads=1)
+        opened: Any = OnnxModel if images is None else ImageOnnxModel
+        exported = opened.load(home / f"model.{kind}", label=f"{name}.{kind}", threads=1)
         # A file can only be asked, so explainers that look inside models have nothing to say about it.
         asking = {method: explainer for method, explainer in flow.explainers.items() if explainer.needs == {"call"}}
         explanations = {method: by_role for method, by_role in flow.explanations(name).items() if method in asking}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +11,14 @@ import numpy as np
 from distillens.models.onnx import OnnxModel
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from distillens.data.base import Inputs
+    from distillens.models.onnx_image import ImageOnnxModel
 
 WARM_UP = 10
 
 
 def footprint(
-    exported: OnnxModel | Path | str,
+    exported: OnnxModel | ImageOnnxModel | Path | str,
     inputs: Inputs,
     *,
     seed: int,
@@ -31,7 +31,7 @@ def footprint(
     inputs: rows to draw from (at least one). calls: single rows timed; batch: rows a call for the throughput, measured for about `seconds`.
     Returns size_bytes, p50_ms and p99_ms of single rows, batch_rows_per_s, calls, batch. All are measured: they differ from run to run.
     """
-    model = (exported if isinstance(exported, OnnxModel) else OnnxModel.load(exported)).as_whole_file()
+    model = (OnnxModel.load(exported) if isinstance(exported, (str, Path)) else exported).as_whole_file()
     generator = np.random.default_rng(seed)
     rows = [model.feeds(inputs.take([int(i)])) for i in generator.integers(len(inputs), size=calls + WARM_UP)]
     run = model.run_feeds

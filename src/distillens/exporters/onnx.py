@@ -39,14 +39,22 @@ class OnnxExport:
 
     kind: ClassVar[str] = "onnx"
 
-    def __call__(self, model: Model, path: Path, *, decision: Decision | None = None) -> ExportResult:
+    def __call__(
+        self, model: Model, path: Path, *, decision: Decision | None = None, shape: tuple[int, int, int] | None = None
+    ) -> ExportResult:
         """Write `model` to `path`, whole or not at all.
 
+        shape: of the images as they are stored, for networks that look at images; None: what the network itself takes.
         decision: written into the metadata, and computed inside the file as one more output, `decision`.
         Equal models give equal bytes. Raises ModelError when the model has no ONNX form here, RunError when the disk is full.
         """
         from distillens.exporters.onnx_graph import OPSET
 
+        if getattr(model, "kind", None) == "image_network":
+            from distillens.exporters.onnx_image import export_images
+
+            network: Any = model
+            return export_images(network, Path(path), shape=shape, decision=decision)
         exported, description = build(model, decision=decision)
         payload: bytes = exported.SerializeToString(deterministic=True)
         with atomic_path(Path(path)) as part:

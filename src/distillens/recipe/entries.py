@@ -187,6 +187,8 @@ def _build(member: type, options: Entry, path: str) -> tuple[Any, list[str]]:
         del options[key]
     if isinstance(options.get("objectives"), list) and "objectives" in names:
         problems += _objectives(options, path)
+    if "model" in options and "model" in names and "objectives" in names:
+        problems += _net(options, path)
     if isinstance(options.get("monotone"), dict) and "monotone" in names:
         for feature, sign in options["monotone"].items():
             if isinstance(sign, bool) or sign not in (-1, 0, 1):
@@ -221,6 +223,22 @@ def _objectives(options: Entry, path: str) -> list[str]:
         problems += read_entry(entry, OBJECTIVES, what="objective", path=join(join(path, "objectives"), position))[1]
     if problems:
         del options["objectives"]
+    return problems
+
+
+def _net(options: Entry, path: str) -> list[str]:
+    """A network is an entry inside an entry, or a name such as timm:NAME; looked into here, built by the student itself."""
+    from distillens.students.network import NETS
+
+    entry = options["model"]
+    if isinstance(entry, str):
+        return []
+    if isinstance(entry, Mapping) and entry.get("kind") == "code":
+        return []
+    given = {"kind": "mlp", **entry} if isinstance(entry, Mapping) else entry
+    problems = read_entry(given, NETS, what="network", path=join(path, "model"))[1]
+    if problems:
+        del options["model"]
     return problems
 
 

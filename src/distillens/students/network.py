@@ -1,13 +1,18 @@
-"""Networks as students, and as teachers: a multilayer perceptron trained on labels, a teacher's answers, or both."""
+"""Networks as students, and as teachers: trained on labels, a teacher's answers, or both.
+
+For tables a multilayer perceptron, below; for images any network of models/nets, in image_training.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from distillens.errors import DataError, InputError, ModelError
+from distillens.data.views import Augmentation
+from distillens.errors import DataError, InputError, ModelError, did_you_mean
+from distillens.models.nets.base import IMAGE_NETS, ImageNet, as_image_net
 from distillens.models.nets.mlp import MLPSettings
 from distillens.store import write_json
 from distillens.transfer.objectives.base import Objective, as_objective, check_number
@@ -19,9 +24,29 @@ if TYPE_CHECKING:
     from distillens.data.base import Floats, Split
     from distillens.models.base import Model
     from distillens.models.encoding import Encoding
+    from distillens.models.image_network import ImageNetwork
     from distillens.models.torch_module import TabularNetwork
     from distillens.transfer.feed import Rows
+    from distillens.transfer.schedule import Schedule
     from distillens.transfer.targets import Targets
+
+
+@dataclass(frozen=True)
+class Looks:
+    """`{size: [32, 32], mean: [0.5], std: [0.25], channels: 1}`: how a network for images looks at pixels (models/preprocess.py).
+
+    What is not given is taken from the data: their size, channels, and the mean and standard deviation of training pixels on [0, 1].
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: int | None = None
+
+
+NETS: dict[str, str] = {"mlp": "distillens.models.nets.mlp:MLPSettings", **IMAGE_NETS}
 
 
 @dataclass(frozen=True)
@@ -32,17 +57,20 @@ class NetworkStudent:
     Σ weight_i · objective_i against the teacher's answers. On targets made from labels (a teacher, an undistilled
     control) there is no teacher to follow, and the loss is the task loss alone.
 
+    model: `{kind: mlp, …}` for tables; for images `{kind: resnet, depth: 8}`, `timm:NAME` and the others of models/nets/base.py.
     objectives: entries or objects; "auto": `kd` with temperature 4 for classes, `mse` for regression, weight 1.
     epochs: at most; training stops after `patience` epochs without a better validation loss, and the best epoch is
     kept. decay: of the learning rate over the epochs. batch_size: rows a step; "auto": about an eighth of the rows,
-    a power of two between 32 and 512. monotone: not possible with networks; here so that asking is a clear error.
+    a power of two between 32 and 512. optimizer, momentum, warmup, clip, ema, precision, keep and micro_batch: see
+    transfer/schedule.py. augment, preprocess: for images, see data/views.py and models/preprocess.py; mean and standard deviation
+    are those of the training pixels unless given. monotone: not possible with networks; here so that asking is a clear error.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     kind: ClassVar[str] = "network"
     readable: ClassVar[bool] = False
 
-    model: MLPSettings = field(default_factory=MLPSettings)
+    model: Any = field(default_factory=MLPSettings)
     task_weight: float = 0.5
     objectives: tuple[Any, ...] | Literal["auto"] = "auto"
     epochs: int = 200
@@ -51,11 +79,24 @@ class NetworkStudent:
     batch_size: int | Literal["auto"] = "auto"
     weight_decay: float = 1e-2
     patience: int = 20
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    warmup: float = 0.0
+    clip: float | None = None
+    ema: float | None = None
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    keep: Literal["best", "last"] = "best"
+    micro_batch: int | None = None
+    augment: Augmentation = field(default_factory=Augmentation)
+    preprocess: Looks = field(default_factory=lambda: Looks())
     monotone: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.model, Mapping):
-            object.__setattr__(self, "model", _mlp_settings(self.model))
+        if not isinstance(self.model, MLPSettings):
+            object.__setattr__(self, "model", _net_settings(self.model))
+        for name, kind in (("augment", Augmentation), ("preprocess", Looks)):
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, _options(kind, getattr(self, name), name))
         if self.objectives != "auto":
             if isinstance(self.objectives, (str, Mapping)):
                 raise InputError(
@@ -65,12 +106,9 @@ class NetworkStudent:
         check_number(self.task_weight, name="task_weight", at_least=0)
         check_number(self.learning_rate, name="learning_rate", above=0)
         check_number(self.weight_decay, name="weight_decay", at_least=0)
-        for name in ("epochs", "patience", "batch_size"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1) and not (name == "batch_size" and value == "auto"):
-                raise InputError(f"{name} is a whole number of at least 1, got {value!r}.")
-        if self.decay not in {"cosine", "constant"}:
-            raise InputError(f"decay is cosine or constant, got {self.decay!r}.")
+        if self.batch_size != "auto" and (type(self.batch_size) is not int or self.batch_size < 1):
+            raise InputError(f"batch_size is a whole number of at least 1, got {self.batch_size!r}.")
+        self.schedule(1)  # whose options are checked there
         if self.monotone:
             raise InputError(
                 "A network cannot be held monotone; use a linear, tree or additive student for that, or remove monotone."
@@ -82,34 +120,43 @@ class NetworkStudent:
 
     def fit(
         self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
-    ) -> TabularNetwork:
+    ) -> TabularNetwork | ImageNetwork:
         """Train on targets; with `out`, the history is written to `out/history.json`.
 
         The epoch is chosen on `validation`: by the divergence from the teacher's answers (KL, or squared error) when a
         teacher is given, by the task loss otherwise. Raises DataError, ModelError, TransferError, NonFiniteLossError.
         """
+        from distillens.data.images import Images
+
+        if isinstance(targets.inputs, Images):
+            from distillens.students.image_training import fit_images
+
+            return fit_images(self, targets, validation=validation, teacher=teacher, seed=seed, out=out)
+        return self._fit_table(targets, validation=validation, teacher=teacher, seed=seed, out=out)
+
+    def _fit_table(
+        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None
+    ) -> TabularNetwork:
         from distillens.models.encoding import Encoding
         from distillens.models.torch_module import TabularNetwork, assemble
         from distillens.transfer import loop
-        from distillens.transfer.schedule import Schedule
 
+        if not isinstance(self.model, MLPSettings):
+            raise InputError(
+                f"The network {self.model.kind!r} is for images; for tables use {{kind: mlp, hidden: [64]}}."
+            )
+        if self.augment.changes or self.preprocess != Looks():
+            raise InputError("augment and preprocess are for images; leave them out for tables.")
         classes = targets.classes
-        objectives = () if targets.origin == "labels" else self.objectives_for(classes)
+        objectives = () if targets.origin == "labels" else self._answers_alone(self.objectives_for(classes))
         task_weight = 1.0 if targets.origin == "labels" else self.task_weight
         encoding = Encoding.fit(targets.table, weights=targets.weights)
         centre, spread = (0.0, 1.0) if classes else _standard(targets)
         module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
         trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
-        schedule = Schedule(
-            self.epochs,
-            self.learning_rate,
-            self.decay,
-            self._batch_size(len(targets)),
-            self.weight_decay,
-            self.patience,
-        )
         history = loop.fit(
-            trained, _rows(targets, encoding, centre, spread), task_weight=task_weight, objectives=objectives, schedule=schedule,
+            trained, _rows(targets, encoding, centre, spread), task_weight=task_weight, objectives=objectives,
+            schedule=self.schedule(len(targets)),
             validate=_validation(validation, teacher, encoding, classes, centre, spread), seed=seed, label=self.label,
         )  # fmt: skip
         if out is not None:
@@ -118,8 +165,33 @@ class NetworkStudent:
 
     @property
     def label(self) -> str:
-        """`network 256×256`."""
-        return " ".join(["network", "×".join(map(str, self.model.hidden))]).strip()
+        """`network 256×256`, `network resnet depth 8 width 1`."""
+        if isinstance(self.model, MLPSettings):
+            return " ".join(["network", "×".join(map(str, self.model.hidden))]).strip()
+        shown = [
+            f"{k} {v}" for k, v in self.model.to_json().items() if k != "kind" and isinstance(v, (int, float, str))
+        ]
+        return " ".join(["network", self.model.kind, *shown])
+
+    @property
+    def image_net(self) -> ImageNet:
+        """The settings of a network for images. InputError when they are those of one for tables."""
+        if isinstance(self.model, MLPSettings):
+            raise InputError(
+                "The network 'mlp' is for tables; for images use {kind: resnet, depth: 8} or another of models/nets."
+            )
+        net: ImageNet = self.model
+        return net
+
+    def schedule(self, rows: int) -> Schedule:
+        """How long and how fast, for so many training rows."""
+        from distillens.transfer.schedule import Schedule
+
+        return Schedule(
+            self.epochs, self.learning_rate, self.decay, self._batch_size(rows), self.weight_decay, self.patience,
+            optimizer=self.optimizer, momentum=self.momentum, warmup=self.warmup, clip=self.clip, ema=self.ema,
+            precision=self.precision, keep=self.keep, micro_batch=self.micro_batch,
+        )  # fmt: skip
 
     def objectives_for(self, classes: tuple[str, ...]) -> tuple[Objective, ...]:
         """The objectives of a task; "auto" resolved. InputError when one does not fit the task."""
@@ -133,13 +205,15 @@ class NetworkStudent:
             if task not in getattr(objective, "tasks", (task,)):
                 other = "; use {kind: mse}" if task == "regression" else ""
                 raise InputError(f"The objective {objective.kind!r} is not for {task}{other}.")
-        if any(
-            o.student_taps or o.teacher_taps or o.needs_gradient or getattr(o, "asks", False) for o in self.objectives
-        ):
+        return self.objectives
+
+    def _answers_alone(self, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        """Objectives that need nothing but the teacher's answers to the training rows. InputError for others."""
+        if any(o.student_taps or o.teacher_taps or o.needs_gradient or getattr(o, "asks", False) for o in objectives):
             raise InputError(
                 "Objectives on layers, input gradients or further questions are not available for tables yet; use kd or mse."
             )
-        return self.objectives
+        return objectives
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size != "auto":
@@ -147,16 +221,24 @@ class NetworkStudent:
         return int(min(512, max(32, 2 ** ((n // 8).bit_length() - 1) if n >= 8 else 1)))
 
 
-def _mlp_settings(entry: Mapping[str, Any]) -> MLPSettings:
-    from dataclasses import fields
+def _net_settings(entry: object) -> Any:
+    """MLPSettings, or the settings of a network for images, from a recipe entry."""
+    if isinstance(entry, Mapping) and entry.get("kind", "mlp") == "mlp":
+        return _options(MLPSettings, entry, "The network 'mlp'")
+    if isinstance(entry, (str, Mapping, ImageNet)):
+        return as_image_net(entry)
+    raise InputError(
+        f"model is an entry such as {{kind: mlp, hidden: [64]}} or {{kind: resnet, depth: 8}}, got {entry!r}."
+    )
 
-    from distillens.errors import did_you_mean
 
-    known = [f.name for f in fields(MLPSettings)]
+def _options(kind: type[Any], entry: Mapping[str, Any], what: str) -> Any:
+    """A settings dataclass from a plain mapping; InputError, with a suggestion, for options it does not have."""
+    known = [f.name for f in fields(kind)]
     for name in entry:
         if name not in known:
-            raise InputError(f"The network 'mlp' has no option {name!r}.{did_you_mean(str(name), known)}")
-    return MLPSettings(**entry)
+            raise InputError(f"{what} has no option {name!r}.{did_you_mean(str(name), known)}")
+    return kind(**entry)
 
 
 def _standard(targets: Targets) -> tuple[float, float]:

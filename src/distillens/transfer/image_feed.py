@@ -26,6 +26,7 @@ class ImageFeed:
 
     student: pixels to what the student takes, its own preprocessing. teacher: the same for a teacher whose inputs are needed (a live
     one, or one whose maps are compared); None: none are needed, or they are the student's. cache: its answers; None: none or live.
+    asked: the images that the teacher is asked about in place of `images`, one for one (permuted answers); None: the same.
     labels, weights: see `Feed`.
     """
 
@@ -35,6 +36,7 @@ class ImageFeed:
     student: Callable[[Images], Tensor]
     teacher: Callable[[Images], Tensor] | None = None
     cache: TeacherCache | None = None
+    asked: Images | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     ahead: int = 2
@@ -43,23 +45,30 @@ class ImageFeed:
     def __post_init__(self) -> None:
         """Raises ArtefactError when the cache is not of these images."""
         if self.cache is not None:
-            object.__setattr__(self, "_positions", self.cache.positions(self.images))
+            object.__setattr__(
+                self, "_positions", self.cache.positions(self.images if self.asked is None else self.asked)
+            )
 
     @property
     def teaches(self) -> bool:
         return self.cache is not None
 
     def fetch(self, rows: Tensor, *, epoch: int) -> Fed:
-        index = rows.numpy()
-        view = self.augmentation.view_of(epoch)
-        part = self.images.take(index)
-        shown = Images(self.augmentation(part.pixels, part.row_ids, view=view, seed=self.seed), part.row_ids)
+        shown = self.shown(self.images, rows, epoch=epoch)
         inputs = self.student(shown)
-        theirs = None if self.teacher is None else self.teacher(shown)
+        theirs = None
+        if self.teacher is not None:
+            theirs = self.teacher(shown if self.asked is None else self.shown(self.asked, rows, epoch=epoch))
         if self.cache is None or self._positions is None:
             return Fed(inputs, theirs)
-        return Fed(
-            inputs,
-            theirs,
-            self.cache.answers(self._positions[index], view=view, inputs=inputs if theirs is None else theirs),
+        view = self.augmentation.view_of(epoch)
+        known = self.cache.answers(
+            self._positions[rows.numpy()], view=view, inputs=inputs if theirs is None else theirs
         )
+        return Fed(inputs, theirs, known)
+
+    def shown(self, images: Images, rows: Tensor, *, epoch: int) -> Images:
+        """What an epoch shows of some of `images`."""
+        part = images.take(rows.numpy())
+        view = self.augmentation.view_of(epoch)
+        return Images(self.augmentation(part.pixels, part.row_ids, view=view, seed=self.seed), part.row_ids)

@@ -16,7 +16,7 @@ from distillens.errors import DataError, InputError, NoInfluenceError
 from distillens.models.base import as_probabilities, evaluate
 
 if TYPE_CHECKING:
-    from distillens.data.base import Floats, Table
+    from distillens.data.base import Floats, Inputs
     from distillens.models.base import Decision, Model
     from distillens.transfer.targets import Targets
 
@@ -58,11 +58,12 @@ def permuted(targets: Targets, seed: int) -> Targets:
     if targets.origin == "labels":
         raise DataError("Targets made from labels hold no teacher's answers to permute.")
     order = np.random.default_rng(seed).permutation(len(targets))
-    return replace(targets, outputs=targets.outputs[order])
+    asked = targets.inputs if targets.asked is None else targets.asked
+    return replace(targets, outputs=targets.outputs[order], asked=asked.take(order))
 
 
 def influence(
-    student: Model, permuted_student: Model, teacher: Model, rows: Table, decision: Decision | None, *, seed: int = 0
+    student: Model, permuted_student: Model, teacher: Model, rows: Inputs, decision: Decision | None, *, seed: int = 0
 ) -> Influence:
     """Compare a student with the one fitted on permuted answers, on rows (best unseen ones).
 

@@ -31,6 +31,7 @@ class Targets:
     origin: how the outputs of training rows were made: "labels" (no teacher: one-hot labels), "in_sample", "out_of_fold".
     is_query: (n,) rows made up and labelled by the teacher.
     saturation: held-out minus in-sample entropy of the teacher's answers (see transfer/saturation.py); None if not measured.
+    asked: (n) rows that the teacher was asked about, where those are others than `inputs` (permuted answers); None: the same.
     """
 
     inputs: Inputs
@@ -42,6 +43,7 @@ class Targets:
     origin: Origin
     is_query: Bools
     saturation: Estimate | None = None
+    asked: Inputs | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.inputs), len(self.classes) or 1
