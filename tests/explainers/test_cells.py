@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from distillens.data.base import Column, Table
 from distillens.errors import InputError, ModelError
 from distillens.explainers import cells
 from distillens.explainers.cells import cell_shapley
+from distillens.explainers.masking import keep_freed_memory
 from distillens.explainers.pairs import kernel_pairs
 from distillens.explainers.permutation import PermutationShap
 from distillens.explainers.shapley import ExactShapley, KernelShap
@@ -171,6 +174,24 @@ def test_memory_may_run_out(rng, table, formula, smooth_function):
         KernelShap(budget=200)(formula(smooth_function), x, **run).values,
         atol=1e-12,
     )
+
+
+def test_freed_memory_is_kept():
+    """After `keep_freed_memory`, a megabyte that is freed and taken again is not mapped again (glibc only)."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("another C library has other rules")
+    import resource
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(50):
+            blocks = [np.ones(2**17) for _ in range(3)]
+            del blocks
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    faults()
+    assert faults() < 50 * 3 * 256 / 4  # a megabyte is 256 pages
 
 
 def test_what_does_not_fit_is_refused(rng, table, formula):

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from distillens.errors import InputError
-from distillens.explainers.masking import MEMORY_BYTES, Query, rows_that_fit
+from distillens.explainers.masking import MEMORY_BYTES, Query, keep_freed_memory, rows_that_fit
 from distillens.models.base import SplitModel, checked_outputs, evaluate, on_scale
 from distillens.models.threads import one_blas_thread
 from distillens.progress import task
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from distillens.models.base import Model, Scale
 
 ROWS = 64  # at most so many explained rows share the masks of a background row
+SOLVED = 2**17  # half differences that are solved together: a megabyte
 TILE = 8  # masked rows that are mixed in one stretch
 
 
@@ -71,6 +72,7 @@ def cell_shapley(
         raise InputError("The background rows should have the same columns as the rows to explain, in the same order.")
     if len(background) == 0:
         raise InputError("The background has no rows; give at least one.")
+    keep_freed_memory()
     n, b = len(inputs), len(background)
     targets = np.array(np.broadcast_to(np.asarray(target, dtype=np.int64), (n,)))
     limit = chunk_rows or rows_that_fit(len(inputs.columns), memory_bytes)
@@ -109,7 +111,7 @@ def cell_shapley(
                         waiting.setdefault(size, []).append(_Cells(begin + members, order, half, total))
                     advance(len(block))
                     kept = sum(c.half.size for cells in waiting.values() for c in cells)
-                    if k == b - 1 or 32 * kept > memory_bytes:
+                    if k == b - 1 or kept >= SOLVED or 32 * kept > memory_bytes:
                         asked.finish()
                         for size, cells in waiting.items():
                             _solve(plans[size], cells, phi, variance)
@@ -192,18 +194,22 @@ class _Asked:
         masks: (p, units of the plan). place: (F,) which of these units a column belongs to.
         """
         half = np.empty((len(rows), len(masks)))
-        step = self.room // 2
-        for at in range(0, len(masks), step):
-            kept = self.mixer.kept(masks[at : at + step].take(place, axis=1))  # in C order, unlike masks[:, place]
-            p = len(kept)
+        for at in range(0, len(masks), self.room):
+            part = masks[at : at + self.room].take(place, axis=1)  # in C order, unlike masks[:, place]
+            kept = self.mixer.kept(part)
             for i, row in enumerate(rows):
-                if self.used + 2 * p > self.room:
-                    self.finish()
-                first = self.mixed[self.used : self.used + p]
-                self.mixer.write(kept, int(row), other, first, self.mixed[self.used + p : self.used + 2 * p])
-                self.used += 2 * p
-                self.jobs.append((int(row), half[i, at : at + p]))
-                del first
+                done = 0
+                while done < len(kept):
+                    p = min(len(kept) - done, (self.room - self.used) // 2)
+                    if p == 0:
+                        self.finish()
+                        continue
+                    first, second = (self.mixed[a : a + p] for a in (self.used, self.used + p))
+                    self.mixer.write(kept[done : done + p], int(row), other, first, second)
+                    del first, second  # `finish` counts who holds on to the memory
+                    self.jobs.append((int(row), half[i, at + done : at + done + p]))
+                    self.used += 2 * p
+                    done += p
         return half
 
     def finish(self) -> None:

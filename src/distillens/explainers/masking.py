@@ -79,10 +79,20 @@ def resolved_scale(model: Model, scale: Scale) -> Scale:
 def rows_that_fit(features: int, memory_bytes: int) -> int:
     """How many masked rows of `features` float64 columns go through a model at once; at least 1.
 
-    As many as the memory holds, but no more than `CACHED_ROWS`, whatever the number of threads: with 8,192 rows a network of 64
-    units took half as long again, because its layers came from fresh memory at every call.
+    As many as the memory holds, but no more than `CACHED_ROWS`, whatever the number of threads.
     """
     return max(1, min(memory_bytes // (8 * max(1, features) * COPIES), CACHED_ROWS))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of a model's layers between calls, instead of mapping it anew at every call.
+
+    glibc takes the largest block that was mapped and freed for the size from which blocks are mapped, and gives the end of its heap
+    back at twice that size (mallopt(3), M_MMAP_THRESHOLD). With blocks of a megabyte freed at every call that is too little: up to a
+    million page faults in an explanation, and twice the time. One block of 16 MiB, never touched, teaches it; other
+    libraries do not mind.
+    """
+    np.empty(2**24, dtype=np.uint8)
 
 
 def masked_means(
@@ -160,6 +170,7 @@ def masked_blocks(
     targets = np.broadcast_to(np.asarray(target, dtype=np.int64), (n,))
     scale = resolved_scale(model, scale)
 
+    keep_freed_memory()
     kept = masks.take(units.of_column, axis=1)  # in C order, unlike masks[:, columns]
     limit = chunk_rows or rows_that_fit(len(inputs.columns), memory_bytes)
     query = Query(model, lambda values: evaluate(model, inputs.with_values(values)), limit)
