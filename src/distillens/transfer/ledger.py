@@ -27,14 +27,20 @@ class Ledger:
     def __init__(self, names: Sequence[str], accelerator: Accelerator) -> None:
         self.names, self.accelerator = tuple(names), accelerator
         self.on_cpu = accelerator.device.type == "cpu"
+        self.alone = self.on_cpu and accelerator.num_processes == 1
         self.waiting: dict[int, Tensor] = {}  # by step, so that all processes hold equally many
 
     def add(self, at: Position, step: Step, *, rows: float) -> None:
         """Terms of a part that has `rows` (a share) of the epoch's rows."""
+        if self.alone:
+            self._count(
+                at,
+                at.step,
+                [rows * float(term) for term in (step.loss.detach(), *map(step.terms.__getitem__, self.names[1:]))],
+            )
+            return
         terms = rows * torch.stack([step.loss.detach(), *(step.terms[name].float() for name in self.names[1:])])
         self.waiting[at.step] = self.waiting[at.step] + terms if at.step in self.waiting else terms
-        if self.on_cpu and self.accelerator.num_processes == 1:
-            self.flush(at)
 
     def step_done(self, at: Position) -> None:
         if self.on_cpu or len(self.waiting) >= FLUSH:
@@ -49,14 +55,17 @@ class Ledger:
             values = self.accelerator.reduce(values, "sum")
         steps, self.waiting = list(self.waiting), {}
         for step, row in zip(steps, values.tolist(), strict=True):
-            found = dict(zip(self.names, row, strict=True))
-            for name in (*self.names[1:], "loss"):
-                if not math.isfinite(found[name]):
-                    term = {"task": "task loss", "loss": "loss"}.get(name, f"objective {name!r}")
-                    raise NonFiniteLossError(
-                        f"The {term} became {found[name]} at step {step}; lower the learning rate, or look for extreme values in the inputs."
-                    )
-                at.sums[name] = at.sums.get(name, 0.0) + found[name]
+            self._count(at, step, row)
+
+    def _count(self, at: Position, step: int, row: Sequence[float]) -> None:
+        """Add the loss and its terms to the epoch's sums, the terms first: they say where it went wrong."""
+        for name, value in (*zip(self.names[1:], row[1:], strict=True), (self.names[0], row[0])):
+            if not math.isfinite(value):
+                term = {"task": "task loss", "loss": "loss"}.get(name, f"objective {name!r}")
+                raise NonFiniteLossError(
+                    f"The {term} became {value} at step {step}; lower the learning rate, or look for extreme values in the inputs."
+                )
+            at.sums[name] = at.sums.get(name, 0.0) + value
 
 
 class SilentObjectives:

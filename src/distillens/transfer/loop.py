@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from distillens.errors import DataError, NonFiniteLossError
 from distillens.models.threads import one_thread
 from distillens.progress import task
-from distillens.store import content_hash
+from distillens.store import content_hash, write_json
 from distillens.transfer import checkpoint
 from distillens.transfer.draws import generator, generators_restored, seed_global
 from distillens.transfer.feed import Fed, Feed, in_background
 from distillens.transfer.ledger import Ledger, SilentObjectives
+from distillens.transfer.matching import ROWS
 from distillens.transfer.objectives.schedule import Progress
 from distillens.transfer.transfer import Step, Transfer
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 Epoch = dict[str, float]  # {epoch, train, validation, and the mean of each term by its name}
 CHECKPOINT_SECONDS = 60.0
+PAIRS = "pairs.json"
 
 
 def fit(
@@ -58,6 +60,7 @@ def fit(
     device: Literal["cpu", "auto"] = "cpu",
     threads: Literal["one", "all"] = "one",
     every: float = CHECKPOINT_SECONDS,
+    out: Path | None = None,
 ) -> tuple[Epoch, ...]:
     """Train `module` in place; it ends in eval mode, on the CPU, with the weights that `schedule.keep` names. Returns the history.
 
@@ -65,7 +68,8 @@ def fit(
     teacher: a live teacher, asked where `feed` does not hold its answers. folder: where a checkpoint is written, `every` so many
     seconds at most, and read when there is one; identity: hash of what else the training depends on (teacher, data), so that
     the checkpoint of another training is not taken for this one's. device: "auto" takes a GPU where there is one. threads:
-    "one" for small networks (models/threads.py).
+    "one" for small networks (models/threads.py). out: where `pairs.json` is written, the layers that taps "auto" became: they
+    are paired on up to 2,000 training rows before the first step (matching.py).
 
     Raises NonFiniteLossError with the step and the term; TransferError when an objective cannot teach; DataError when a term
     has no rows; RunError for a checkpoint that belongs to another training.
@@ -78,14 +82,20 @@ def fit(
     active = [objective for objective in objectives if objective.weight > 0]
     if active and not feed.teaches and teacher is None:
         raise DataError("Objectives need a teacher's answers, and these rows have none.")
-    first = feed.fetch(torch.arange(min(2, len(weights))), epoch=0)
+    pairing = any("auto" in (objective.student_taps, objective.teacher_taps) for objective in active)
+    shown = torch.randperm(len(weights), generator=generator(seed, "pairs"))[:ROWS] if pairing else torch.arange(2)
     quiet = one_thread() if threads == "one" else contextlib.nullcontext()
     with quiet, generators_restored(), _accelerator(schedule, device) as accelerator:
+        module.to(accelerator.device)
+        first = feed.fetch(shown[: len(weights)], epoch=0).to(accelerator.device, torch.preserve_format)
         transfer = Transfer(
             teacher, module, active, task_weight=task_weight, example=first.inputs, teacher_example=first.teacher_inputs,
-            rows=len(weights), seed=seed, compile=schedule.compile,
+            teacher_answers=first.teacher, rows=len(weights), seed=seed, compile=schedule.compile,
         )  # fmt: skip
-        settings = {"given": identity, "schedule": repr(schedule), "objectives": [repr(o) for o in active], "seed": seed,
+        if transfer.matching is not None and out is not None and accelerator.is_main_process:
+            write_json(Path(out) / PAIRS, transfer.matching.to_json())
+        told = [repr(objective) for objective in transfer.objectives.values()]
+        settings = {"given": identity, "schedule": repr(schedule), "objectives": told, "seed": seed,
                     "task_weight": task_weight, "rows": len(weights), "processes": accelerator.num_processes}  # fmt: skip
         training = _Training(
             transfer, feed, schedule, accelerator, seed=seed, weights=weights, label_scale=label_scale, folder=folder,
@@ -139,6 +149,15 @@ class _Training:
             )
         self.optimizer = schedule.make_optimizer(transfer)
         self.worker, self.stepper = accelerator.prepare(_Worker(transfer), self.optimizer)
+        # Where there is nothing for it to do, Accelerate's optimizer takes longer than a step of a small network: it looks for a
+        # package on disk, twice a step.
+        self.plain = accelerator.scaler is None and accelerator.distributed_type.value in (
+            "NO",
+            "MULTI_CPU",
+            "MULTI_GPU",
+        )
+        if self.plain:
+            self.stepper = self.optimizer
         self.watch = SilentObjectives(transfer.objectives)
         self.best: dict[str, Tensor] = {}
         self.at = checkpoint.Position()
@@ -216,7 +235,8 @@ class _Training:
             step: Step = self.worker(part, options)
             self.ledger.add(at, step, rows=len(part.rows) / len(self.weights))
             self.watch.see(step)
-            self.accelerator.backward(part.share * step.loss)
+            loss = step.loss if part.share == 1.0 else part.share * step.loss
+            loss.backward() if self.plain else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
 
     def _update(self, share: float) -> None:
         """One step of the optimizer, at the rate of this moment of the epoch."""
@@ -242,8 +262,11 @@ class _Training:
             )
         train = at.sums.pop("loss")
         at.history.append({"epoch": at.epoch + 1, "train": train, "validation": loss, **at.sums})
+        # A loss that never changed says nothing about epochs: then the last one is kept. Otherwise of equally good ones the first.
+        if loss < at.best_loss or all(record["validation"] == loss for record in at.history):
+            self.best = _weights_of(kept)
         if loss < at.best_loss:
-            self.best, at.best_loss, at.waited = _weights_of(kept), loss, 0
+            at.best_loss, at.waited = loss, 0
         else:
             at.waited += 1
             at.stopped = at.waited >= self.schedule.patience
@@ -320,7 +343,11 @@ def _accelerator(schedule: Schedule, device: Literal["cpu", "auto"]) -> Iterator
         state.clear()
     try:
         precision = {"float32": "no"}.get(schedule.precision, schedule.precision)
-        yield Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        accelerator.gradient_accumulation_steps = (
+            1  # whatever a launcher's settings say: batches are cut into parts here
+        )
+        yield accelerator
     finally:
         if not started and torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # ours; left open, its threads can abort the process at its end

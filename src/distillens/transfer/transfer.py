@@ -14,7 +14,9 @@ DistributedDataParallel) and is afterwards in the mode it was in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +26,25 @@ from torch import Tensor, nn
 from distillens.errors import DataError, InputError, ModelError
 from distillens.models.capture import Tapped, paths_of
 from distillens.models.torch_module import evaluating
-from distillens.transfer.objectives.base import Batch, Objective, Shapes, Tap, View, as_objective, term_of
+from distillens.transfer.draws import generators_restored
+from distillens.transfer.matching import Matching, pair_auto
+from distillens.transfer.objectives.base import (
+    Batch,
+    LearnedObjective,
+    Objective,
+    Shapes,
+    Tap,
+    View,
+    as_objective,
+    term_of,
+)
 from distillens.transfer.objectives.schedule import Progress, objective_at
 
 if TYPE_CHECKING:
     from torch import Generator
 
 TASK = "task"
+_UNKNOWN = -100  # cross-entropy gives 0 for it, and no gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +62,10 @@ class Transfer(nn.Module):
 
     teacher: a module that takes (B, …) inputs and gives (B, K) logits; None where every call brings the teacher's answers.
     objectives: objects or entries such as `{kind: kd, weight: 0.5}`; those of weight 0 are left out.
-    example: a batch of inputs, needed when an objective looks at layers: one dry run finds their shapes. teacher_example: the
-    same rows as the teacher takes them, where that differs. rows: training rows n, for objectives with a memory.
-    compile: run the student through torch.compile.
+    example: a batch of inputs, needed when an objective looks at layers: one dry run finds their shapes. Where taps are "auto", layers
+    are paired on it (matching.py; at least 4 rows, better 2,000), and `matching` says how. teacher_example: the same rows as
+    the teacher takes them, where that differs. teacher_answers: what the teacher said about them, where there is no teacher, for
+    the shapes of stored layers. rows: training rows n, for objectives with a memory. compile: run the student through torch.compile.
 
     Raises InputError for unknown taps and missing examples, and what the objectives raise.
     """
@@ -64,13 +79,15 @@ class Transfer(nn.Module):
         task_weight: float = 1.0,
         example: Tensor | None = None,
         teacher_example: Tensor | None = None,
+        teacher_answers: View | None = None,
         rows: int = 0,
         seed: int = 0,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        known = [as_objective(entry) for entry in objectives]
-        self.objectives: dict[str, Objective] = _named([o for o in known if o.weight > 0])
+        known = [objective for objective in map(as_objective, objectives) if objective.weight > 0]
+        known, self.matching = _paired(known, student, teacher, example, teacher_example)
+        self.objectives: dict[str, Objective] = _named(known)
         if not task_weight > 0 and not self.objectives:
             raise InputError("A transfer with task_weight 0 and no objective of positive weight has nothing to teach.")
         self.task_weight = float(task_weight)
@@ -82,9 +99,7 @@ class Transfer(nn.Module):
             )
         student_taps, teacher_taps = _taps(self.objectives.values())
         if teacher is None and teacher_taps:
-            raise InputError(
-                "Objectives on the teacher's layers need the teacher itself, and only its answers were given."
-            )
+            _require_stored(teacher_taps, teacher_answers)
         if (student_taps or teacher_taps) and example is None:
             raise InputError(
                 "Objectives that look at layers need `example`, a batch of inputs, to find the layers' shapes."
@@ -95,11 +110,16 @@ class Transfer(nn.Module):
         self._teacher = (teacher,)
         self._teacher_pass = (None if teacher is None else Tapped(teacher, teacher_taps),)
         self._classifiers = (_last_linear(student), None if teacher is None else _last_linear(teacher))
-        self.shapes = self._dry_run(example, teacher_example, rows)
+        with generators_restored():  # a network may draw in eval mode, too
+            self.shapes = self._dry_run(_few(example), _few(teacher_example), teacher_answers, rows)
         if compile:
             self._student_pass = (torch.compile(self._student_pass[0]),)
         built = {name: term_of(objective, self.shapes, seed=seed) for name, objective in self.objectives.items()}
         self.terms = nn.ModuleDict({name: term for name, term in built.items() if isinstance(term, nn.Module)})
+        # Asked once: finding out what an object can do takes longer than a step of a small network.
+        self._others = {
+            name: term for name, term in built.items() if isinstance(self.objectives[name], LearnedObjective)
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,11 +139,15 @@ class Transfer(nn.Module):
         teacher: View | None = None,
         weights: Tensor | None = None,
         rows: Tensor | None = None,
+        label_scale: float = 1.0,
+        draw: Generator | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """The scalar loss of a batch; the arguments are those of `step`."""
         return self.step(
-            inputs, labels, teacher_inputs=teacher_inputs, teacher=teacher, weights=weights, rows=rows
-        ).loss
+            inputs, labels, teacher_inputs=teacher_inputs, teacher=teacher, weights=weights, rows=rows,
+            label_scale=label_scale, draw=draw, progress=progress,
+        ).loss  # fmt: skip
 
     def step(
         self,
@@ -157,20 +181,20 @@ class Transfer(nn.Module):
             draw,
         )
         terms: dict[str, Tensor] = {}
-        loss = outputs.new_zeros((), dtype=torch.float32)
+        parts: list[Tensor] = []
         if self.task_weight > 0:
             terms[TASK] = labelled_task_loss(outputs, batch)
-            loss = loss + self.task_weight * terms[TASK]
+            parts.append(self.task_weight * terms[TASK])
         if not self.objectives:
-            return Step(loss, _detached(terms), outputs.detach(), None)
-        seen = View(outputs, inputs, layers, ask=self.student, classifier=_weights(self._classifiers[0], outputs))
+            return Step(parts[0], _detached(terms), outputs.detach(), None)
+        seen = View(outputs, inputs, layers, ask=self._ask_student, classifier=_weights(self._classifiers[0], outputs))
         taught = self._answers(inputs if teacher_inputs is None else teacher_inputs) if teacher is None else teacher
         for name, objective in self.objectives.items():
             now = objective_at(objective, progress)
-            term = self.terms[name] if name in self.terms else term_of(now, self.shapes)
+            term: Any = self.terms[name] if name in self.terms else self._others.get(name, now)
             terms[name] = term(seen, taught, batch).value
-            loss = loss + now.weight * terms[name]
-        return Step(loss, _detached(terms), outputs.detach(), taught.outputs.detach())
+            parts.append(now.weight * terms[name])
+        return Step(functools.reduce(torch.add, parts), _detached(terms), outputs.detach(), taught.outputs.detach())
 
     def _answers(self, inputs: Tensor) -> View:
         """What the live teacher says; with gradients by its inputs where an objective asks for them."""
@@ -195,7 +219,15 @@ class Transfer(nn.Module):
             answered: Tensor = module(inputs)
         return answered
 
-    def _dry_run(self, example: Tensor | None, teacher_example: Tensor | None, rows: int) -> Shapes:
+    def _ask_student(self, inputs: Tensor) -> Tensor:
+        """The student's (B', K) outputs of other inputs, in the mode it is in; its running statistics stay those of the rows."""
+        with _statistics_kept(self.student):
+            answered: Tensor = self.student(inputs)
+        return answered
+
+    def _dry_run(
+        self, example: Tensor | None, teacher_example: Tensor | None, stored: View | None, rows: int
+    ) -> Shapes:
         """One forward pass of each model in eval mode, for the shapes."""
         if example is None:
             return Shapes({}, {}, 0, 0, rows)
@@ -203,7 +235,10 @@ class Transfer(nn.Module):
         with torch.no_grad(), evaluating(self.student):
             outputs, layers = self._student_pass[0](example)
         if module is None or run is None:
-            return Shapes(_shapes(layers), {}, outputs.shape[1], outputs.shape[1], rows)
+            known = {} if stored is None else _shapes(stored.layers)
+            return Shapes(
+                _shapes(layers), known, outputs.shape[1], (outputs if stored is None else stored.outputs).shape[1], rows
+            )
         shown = example if teacher_example is None else teacher_example
         _same_device(module, shown)
         with torch.no_grad(), evaluating(module):
@@ -221,11 +256,16 @@ def task_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def labelled_task_loss(outputs: Tensor, batch: Batch) -> Tensor:
     """The weighted mean of the task loss over the rows whose label is known, as `Loss.labelled` has it."""
-    known = ~batch.labels.isnan()
-    # 0 in place of an unknown label: a weight of 0 would not hide a NaN, since 0 · NaN is NaN.
-    per_row = task_loss(outputs, batch.labels.where(known, 0.0))
-    weights = batch.label_scale * batch.weights.to(per_row.dtype)
-    return (weights * known * per_row).mean()
+    if outputs.shape[1] > 1:
+        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        labels = batch.labels.nan_to_num(_UNKNOWN).long()
+        per_row = torch.nn.functional.cross_entropy(wide, labels, reduction="none", ignore_index=_UNKNOWN)
+    else:
+        known = ~batch.labels.isnan()
+        # 0 in place of an unknown label: a weight of 0 would not hide a NaN, since 0 · NaN is NaN.
+        per_row = task_loss(outputs, batch.labels.where(known, 0.0)) * known
+    weights = batch.weights.to(per_row.dtype)
+    return ((weights if batch.label_scale == 1.0 else batch.label_scale * weights) * per_row).mean()
 
 
 def _labels(labels: Tensor | None, outputs: Tensor) -> Tensor:
@@ -251,17 +291,72 @@ def _named(objectives: Sequence[Objective]) -> dict[str, Objective]:
     return named
 
 
+def _paired(
+    objectives: list[Objective], student: nn.Module, teacher: nn.Module | None, example: Tensor | None,
+    teacher_example: Tensor | None,
+) -> tuple[list[Objective], Matching | None]:  # fmt: skip
+    """Objectives with pairs of layers in place of "auto", and how these were found; modes and generators are left as they were."""
+    asking = [o for o in objectives if "auto" in (o.student_taps, o.teacher_taps)]
+    if not asking:
+        return objectives, None
+    name = f'The objective {asking[0].kind!r} asks for layers by "auto"'
+    if teacher is None:
+        raise InputError(
+            f"{name}, and layers are paired on the teacher itself, which is not here; name its student_taps and teacher_taps."
+        )
+    if example is None:
+        raise InputError(
+            f"{name}, which are paired on `example`, a batch of inputs: give one of up to 2,000 rows, or name its student_taps and teacher_taps."
+        )
+    shown = example if teacher_example is None else teacher_example
+    _same_device(teacher, shown)
+    with generators_restored():
+        paired, matching = pair_auto(objectives, student, teacher, example, shown)
+    return list(paired), matching
+
+
+def _require_stored(taps: tuple[Tap, ...], stored: View | None) -> None:
+    if stored is None:
+        raise InputError(
+            "Objectives on the teacher's layers need the teacher itself, and only its answers were given; stored layers "
+            "are found by `teacher_answers`, its answers about the example."
+        )
+    for tap in taps:
+        if tap not in stored.layers:
+            held = ", ".join(repr(name) for name in stored.layers) or "no layers"
+            raise InputError(
+                f"The stored answers hold {held}, and an objective looks at {tap!r} of the teacher; store it too, or give the teacher itself."
+            )
+
+
+def _few(inputs: Tensor | None) -> Tensor | None:
+    """Two rows: as many as it takes to see a shape."""
+    return None if inputs is None else inputs[:2]
+
+
+@contextlib.contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch normalisation inside the block goes on in its mode, but its running statistics do not move: they are of the rows alone."""
+    counting = [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training and part.track_running_stats
+    ]
+    for part in counting:
+        part.track_running_stats = False
+    try:
+        yield
+    finally:
+        for part in counting:
+            part.track_running_stats = True
+
+
 def _taps(objectives: Any) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
     """Every tap of student and teacher once, in the order in which they are first named."""
     student: dict[Tap, None] = {}
     teacher: dict[Tap, None] = {}
     for objective in objectives:
         for taps, seen in ((objective.student_taps, student), (objective.teacher_taps, teacher)):
-            if taps == "auto":
-                raise InputError(
-                    f'The objective {objective.kind!r} asks for layers by "auto"; pair them first with '
-                    "distillens.transfer.matching, or name its student_taps and teacher_taps."
-                )
             seen |= dict.fromkeys(taps)
     return tuple(student), tuple(teacher)
 

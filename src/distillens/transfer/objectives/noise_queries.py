@@ -10,7 +10,7 @@ either model by its inputs, only `View.ask`.
 deviation a channel, its noise is multiplied by the ratio of the deviations of both inputs over the batch (see input_gradients.py).
 Where grids differ the noise is drawn on the smaller one and repeated on the larger, where the numbers of channels differ it is the
 same in all channels and counted in the deviation of each: then both see it. Drawn from the batch's generator. A student with batch
-normalisation in training mode is asked in that mode: its running statistics then include the noisy rows.
+normalisation in training mode is asked in that mode; `Transfer` keeps its running statistics those of the rows themselves.
 """
 
 from __future__ import annotations
