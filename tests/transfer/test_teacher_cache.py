@@ -316,7 +316,16 @@ def test_frozen_maps_teach_as_live_ones_do(tmp_path: Path, entry: dict[str, Any]
 
     teacher, whole = net(), images()
     cache = build(tmp_path, teacher, stored=Stored(map=entry))
-    feed = ImageFeed(whole, torch.zeros(23), torch.ones(23), teacher.to_tensor, teacher.to_tensor, cache, AUGMENT, 3)
+    feed = ImageFeed(
+        whole,
+        torch.zeros(23),
+        torch.ones(23),
+        teacher.to_tensor,
+        teacher.to_tensor,
+        cache=cache,
+        augmentation=AUGMENT,
+        seed=3,
+    )
     fed = feed.fetch(torch.arange(12), epoch=1)
     assert fed.teacher is not None
     assert fed.teacher.explanations is not None
