@@ -70,7 +70,7 @@ def test_shipped_data_carry_their_note():
     note = Path(distillens.data.builtin.__file__).with_name("german_credit.txt").read_text(encoding="utf-8")
     for part in ("Statlog", "Hans Hofmann", "10.24432/C5NC77", "CC BY 4.0"):
         assert part in note
-    assert builtin_names() == ("breast-cancer", "german-credit", "wine", "diabetes")
+    assert builtin_names() == ("breast-cancer", "german-credit", "wine", "diabetes", "digits", "fashion-mnist")
 
 
 def test_the_folders_public_names_all_exist():

@@ -1,4 +1,4 @@
-"""Data that come with distillens or its dependencies, with target, roles, adverse class, licence and citation.
+"""Data that come with distillens, its dependencies or the system, with target, roles, adverse class, licence and citation.
 
 Importing this module loads nothing: `list` and `check` need only the names.
 """
@@ -106,6 +106,31 @@ BUILTIN: dict[str, Builtin] = {
 }
 
 
+@dataclass(frozen=True)
+class BuiltinImages:
+    """One built-in set of images; `data/pictures` reads it."""
+
+    title: str
+    licence: str
+    citation: str
+
+
+BUILTIN_IMAGES: dict[str, BuiltinImages] = {
+    "digits": BuiltinImages(
+        title="Optical Recognition of Handwritten Digits: 1,797 images of 8×8 pixels, ten digits",
+        licence="CC BY 4.0",
+        citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. "
+        "doi 10.24432/C50P49. The test part, as shipped by scikit-learn.",
+    ),
+    "fashion-mnist": BuiltinImages(
+        title="Fashion-MNIST: 70,000 images of 28×28 pixels, ten kinds of clothing (Debian's package dataset-fashion-mnist)",
+        licence="MIT",
+        citation="H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms. "
+        "arXiv:1708.07747, 2017.",
+    ),
+}
+
+
 def builtin_names() -> tuple[str, ...]:
-    """Names of the built-in data, without loading any."""
-    return tuple(BUILTIN)
+    """Names of the built-in data, tables first, without loading any."""
+    return (*BUILTIN, *BUILTIN_IMAGES)

@@ -1,4 +1,4 @@
-"""`load_dataset`: from a source and the recipe's `data` part to three coded splits."""
+"""`load_dataset`: from a source and the recipe's `data` part to three splits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from distillens.data.base import Column, Dataset, Finding, Role, Split, Table
 from distillens.data.checks import check_data, describe_column, left_out
 from distillens.data.kinds import Cells, read_cells, rows_text
+from distillens.data.pictures.load import load_images
+from distillens.data.pictures.source import is_image_source
 from distillens.data.read import open_source
 from distillens.data.splits import NAMES, SplitPlan, group_ids, make_split, require_rows
 from distillens.data.table import encode_cells, learn_column
@@ -38,11 +40,14 @@ def load_dataset(
     seed: int = 0,
     base_dir: Path | None = None,
     trust_code: bool = False,
+    size: int | Sequence[int] | None = None,
+    limit: Mapping[str, int | None] | None = None,
 ) -> Dataset:
-    """Read, check, split and code a table.
+    """Read, check, split and code a table, or images.
 
     source: a built-in name, a path to .csv or .parquet (relative to base_dir), a pandas DataFrame, or
-    "package.module:function" that returns one (needs trust_code).
+    "package.module:function" that returns one (needs trust_code). Images: a folder with a folder a class or with IDX files, an .npz file,
+    a torch data set, or (pixels, labels); size and limit are for these, as `distillens.data.load_images` says.
     target: the column to predict; None: the built-in data's own.
     roles: role → column or columns, of weight, group, time, id, audit_only, ignore, feature. Columns without a role are
     features unless they are constant, dates or look like identifiers; the role feature keeps those too (dates never).
@@ -54,6 +59,23 @@ def load_dataset(
     seed: of the draw. Row ids are positions in the source.
     Raises DataError or UntrustedCodeError (both InputError) in one sentence for whatever cannot be used.
     """
+    if is_image_source(source, base_dir=base_dir):
+        if any(columns for columns in (roles or {}).values()):
+            raise DataError("Images have no columns, so there are no roles to give; leave roles out.")
+        return load_images(
+            source,
+            size=size,
+            limit=limit,
+            split=split,
+            task=task,
+            target=target,
+            name=name,
+            seed=seed,
+            base_dir=base_dir,
+        )
+    for option, value in (("size", size), ("limit", limit)):
+        if value is not None:
+            raise DataError(f"{option} is for images, and the data are a table; leave it out.")
     opened = open_source(source, base_dir=base_dir, trust_code=trust_code)
     frame = opened.frame
     if target is None:

@@ -91,6 +91,32 @@ def make_split(frame: pd.DataFrame, target: Target, plan: SplitPlan, *, seed: in
     return rows
 
 
+def split_by_part(part: Ints | None, target: Target, plan: SplitPlan, *, seed: int = 0) -> dict[str, Ints]:
+    """The same without a frame, for rows whose source says what it is for: part is (n,) 0 training, 1 validation, 2 test; None: not said.
+
+    Validation rows are drawn from the training rows where the source names none, everything where it names nothing.
+    """
+    require_rows(len(target.labels))
+    rng = np.random.default_rng(seed)
+    chosen = _stratified(target, plan, rng) if part is None else _with_validation(part.copy(), target, plan, rng)
+    rows = {name: np.flatnonzero(chosen == k).astype(np.int64) for k, name in enumerate(NAMES)}
+    _check(rows, target)
+    return rows
+
+
+def stratified_sample(labels: Ints, total: int, *, seed: int) -> Ints:
+    """Positions of `total` rows, ascending, in proportion to the classes and at least one of each (total ≥ classes); all where there are no more."""
+    if total >= len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    present, coded, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    share = _allocate(counts, total, low=1, keep=0)
+    while share.sum() > total:  # classes that were lifted to one row: the largest gives
+        share[int(np.argmax(share))] -= 1
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(coded == g))[: share[g]] for g in range(len(present))]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
 def _check(rows: Mapping[str, Ints], target: Target) -> None:
     for name, index in rows.items():
         if not len(index):
@@ -305,7 +331,11 @@ def _given(frame: pd.DataFrame, target: Target, plan: SplitPlan, rng: np.random.
         raise DataError(
             f"The split column {plan.column!r} must say train, validation or test in every row; {rows_text(wrong)} say something else."
         )
-    part = np.array([NAMES.index(str(t)) for t in texts], dtype=np.int64)
+    return _with_validation(np.array([NAMES.index(str(t)) for t in texts], dtype=np.int64), target, plan, rng)
+
+
+def _with_validation(part: Ints, target: Target, plan: SplitPlan, rng: np.random.Generator) -> Ints:
+    """The same parts; without validation rows, the validation share of the training rows is drawn, stratified."""
     if not (part == 1).any():
         training = np.flatnonzero(part == 0)
         of = strata(target)[training]
