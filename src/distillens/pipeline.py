@@ -201,7 +201,9 @@ def ask_teacher(flow: Flow) -> None:
         measured = saturation(teacher, train, validation, seed=seed)
         origin = settings.origin
         if origin == "auto":
-            origin = "out_of_fold" if measured.saturated and flow.family is not None else "in_sample"
+            # A network for images is asked about changed views of its rows, and refitting it on folds costs hours: only on request.
+            refit = measured.saturated and flow.family is not None and flow.dataset.is_table
+            origin = "out_of_fold" if refit else "in_sample"
         if origin == "out_of_fold":
             if flow.family is None:
                 raise RecipeError(

@@ -48,6 +48,10 @@ class Cost:
 
 def estimate_cost(recipe: Recipe, dataset: Dataset) -> Cost:
     """Count the fits and the answers that a recipe asks for."""
+    if not dataset.is_table:
+        from distillens.recipe.image_cost import image_cost
+
+        return image_cost(recipe, dataset)
     n, features, classes = len(dataset.train), len(dataset.columns), max(2, len(dataset.classes))
     with_controls = recipe.controls != "none"
     refitted = "use" not in recipe.teacher and "file" not in recipe.teacher

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distillens.data.images import Images
 from distillens.errors import DataError, ModelError
 from distillens.models.base import as_logits, as_probabilities, evaluate
 from distillens.progress import task
@@ -115,6 +116,8 @@ def _units(train: Split) -> Ints:
     if train.groups is not None:
         return np.unique(train.groups, return_inverse=True)[1].astype(np.int64)
     first: dict[bytes, int] = {}
+    if isinstance(train.inputs, Images):
+        return np.unique(train.inputs.hashes, return_inverse=True)[1].astype(np.int64)
     values = np.ascontiguousarray(train.table.values) + 0.0  # −0 becomes 0, so that equal rows have equal bytes
     return np.array([first.setdefault(row.tobytes(), len(first)) for row in values], dtype=np.int64)
 
