@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 import distillens.report.frontier as drawn
+from distillens.report.frontier_figure import readable_front
 from distillens.report.words import Words
 
 SCHEMA = json.loads((Path(drawn.__file__).parent / "frontier.schema.json").read_text(encoding="utf-8"))
@@ -115,7 +116,7 @@ def test_those_that_can_be_read_have_a_front_of_their_own() -> None:
     mixed["points"][1]["readable"] = False  # tree-16, which is on the front
     (line,) = with_class(drawn.frontier_figure(W, mixed), "front readable")
     assert line.attrib["d"].count("L") == 5
-    assert [p["id"] for p in drawn.readable_front(mixed["points"], "whole", "agreement")] == [
+    assert [p["id"] for p in readable_front(mixed["points"], "whole", "agreement")] == [
         "tree-4",
         "rules-8",
         "<script>",

@@ -16,12 +16,14 @@ from distillens.audit.answers import Case, answers_of, decision_of, in_order, kn
 from distillens.audit.background import background_finding, background_record
 from distillens.audit.behaviour import draw_background, measure_deletion, measure_masks
 from distillens.audit.directions import directions_record
-from distillens.audit.findings import by_severity, find, left_out, not_assessed, sentence, statement
+from distillens.audit.explaining import explanations_of, sample
+from distillens.audit.findings import by_severity, find, left_out, not_assessed, statement
 from distillens.audit.gates import judge, profile_of, verdict_of
-from distillens.audit.measured import Measured, calibration_record, measure_predictions
-from distillens.audit.reasons import Explained, match, measure_reasons, reasons_record
-from distillens.audit.references import constant_model, normalised
-from distillens.audit.result import Audit, MetricResult
+from distillens.audit.measured import calibration_record, measure_predictions
+from distillens.audit.reasons import measure_reasons, reasons_record
+from distillens.audit.record import metric_result, models_record, rows_columns
+from distillens.audit.references import constant_model
+from distillens.audit.result import Audit
 from distillens.audit.scores import attributes_record, parts_record, scores_record
 from distillens.audit.slices import Slices, find_slices, measure_slices
 from distillens.audit.stability import measure_stability
@@ -145,7 +147,7 @@ def audit(
     seconds["metrics"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    explained = _explained(case, explanations, explainers, background, max_explained, missing, repeatability)
+    explained = explanations_of(case, explanations, explainers, background, max_explained, missing, repeatability)
     for method in explained:
         measured += measure_reasons(case, method)
         if len(method.units) < 2:
@@ -158,7 +160,7 @@ def audit(
         missing.append(left_out("behaviour", "no background rows were given"))
     else:
         drawn = draw_background(background, seed=seed)
-        rows = explained[0].rows if explained else _sample(case, max_explained)
+        rows = explained[0].rows if explained else sample(case, max_explained)
         measured += measure_masks(case, rows, drawn)
         if explained:
             measured += measure_deletion(case, explained[0], drawn)
@@ -187,7 +189,7 @@ def audit(
     findings = find(measured, sliced, level=level, readable=readable, overlap=overlap, n=len(case), directions=directions, population=population)  # fmt: skip
     redrawn = background_record(case, explained[0], level=level) if explained else None
     findings = by_severity([*findings, *background_finding(redrawn, explained[0].method if explained else "")])
-    results = tuple(_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
+    results = tuple(metric_result(m, case, level=level, optimised=m.name in optimised) for m in measured)
     seconds["verdict"] = time.perf_counter() - clock
     seconds["total"] = time.perf_counter() - started
 
@@ -196,7 +198,7 @@ def audit(
     return Audit(
         verdict=verdict, verdict_why=why, task=case.task, classes=case.classes, n=len(case),
         decision={"adverse": case.classes[adverse_index], "adverse_index": adverse_index, "threshold": case.decision.threshold} if binary else None,
-        models=_models(case), metrics=results, slices=tuple(sliced), gates=tuple(judged), findings=tuple(findings),
+        models=models_record(case), metrics=results, slices=tuple(sliced), gates=tuple(judged), findings=tuple(findings),
         not_assessed=tuple(not_assessed(case.task, measured, sliced, missing)), statement=statement(judged, sliced),
         reasons=reasons_record(case, explained[0]) | {"background_sensitivity": redrawn} if explained else None, calibration=calibration_record(case),
         profile=profile.name, level=level, seed=seed, certificate=certified,
@@ -204,7 +206,7 @@ def audit(
         stability=population, scores=scores_record(case, level=level), parts=parts_record(case, level=level),
         attributes=attributes_record(case, level=level),
         monotone=directions,
-        measured={"seconds": seconds}, columns=_columns(case, measured, main),
+        measured={"seconds": seconds}, columns=rows_columns(case, measured, main),
     )  # fmt: skip
 
 
@@ -291,125 +293,3 @@ def _case(
     resamples = Resamples(n, clusters=groups, weights=weights, draws=draws, seed=seed)
     stated = tolerance if tolerance is not None else TOLERANCE * float(first.score.std())
     return Case(task, classes, decision, inputs, known, target, models, answers, resamples, stated, k, seed)
-
-
-def _sample(case: Case, rows: int) -> Ints:
-    """Positions of at most `rows` rows, drawn at random."""
-    chosen = np.random.default_rng(case.seed).permutation(len(case))[:rows]
-    return np.sort(chosen).astype(np.int64)
-
-
-def _explained(
-    case: Case,
-    explanations: Mapping[str, Mapping[str, Explanation]] | None,
-    explainers: Sequence[str],
-    background: Inputs | None,
-    max_explained: int,
-    missing: list[JSON],
-    repeatability: bool,
-) -> list[Explained]:
-    """The explanations given, or made here when there is a background."""
-    if explanations is None and background is not None and explainers:
-        explanations = dict(_explain(case, name, background, max_explained, repeatability) for name in explainers)
-    if not explanations:
-        why = "no explanations and no background rows were given" if explainers else "no explainer was asked for"
-        missing.append(left_out("reasons", why))
-        return []
-    matched = [match(case, method, roles) for method, roles in explanations.items()]
-    once = [m.method for m in matched if not {"teacher.repeat", "student.repeat"} <= m.maps.keys()]
-    missing += [
-        left_out(
-            f"repeatability of reasons ({name})",
-            "the models were not explained a second time",
-            "explained_once",
-            {"explainer": name},
-        )
-        for name in once
-    ]
-    return matched
-
-
-def _explain(
-    case: Case, name: str, background: Inputs, rows: int, repeatability: bool
-) -> tuple[str, dict[str, Explanation]]:
-    """One method on a sample of rows: every model on one background, teacher and student once more on another."""
-    from distillens.explainers.explain import explain
-
-    positions = _sample(case, rows)
-    inputs, target = case.inputs.take(positions), case.target[positions]
-    shuffled = np.random.default_rng(case.seed).permutation(np.argsort(background.row_ids, kind="stable"))
-    half = len(shuffled) // 2
-    first, second = (
-        (background.take(shuffled[:half]), background.take(shuffled[half:])) if half >= 2 else (background, background)
-    )
-    made = {
-        role: explain(model, inputs, method=name, target=target, background=first, seed=case.seed)
-        for role, model in case.models.items()
-        if role != "constant"
-    }
-    for role in ("teacher", "student") if repeatability else ():
-        again = explain(case.models[role], inputs, method=name, target=target, background=second, seed=case.seed + 1)
-        made[f"{role}.repeat"] = again
-    return made["teacher"].method, made
-
-
-def _result(m: Measured, case: Case, *, level: float, optimised: bool) -> MetricResult:
-    estimate = m.student.estimate(level)
-    teacher = None if m.teacher is None else m.teacher.estimate(level)
-    chance = None if m.chance is None else m.chance.estimate(level)
-    repeats = None if m.repeatability is None else {role: q.estimate(level) for role, q in m.repeatability.items()}
-    k = min(case.k, max(len(case.inputs.columns) - 1, 1))
-    text = sentence(
-        m.metric, estimate, teacher=teacher, chance=chance, repeatability=repeats, k=k, tolerance=case.tolerance
-    )
-    relative = None
-    if m.metric.scope == "reasons" and repeats:
-        relative = normalised(
-            estimate.value, None if chance is None else chance.value, tuple(r.value for r in repeats.values())
-        )
-    unit = "value" if m.metric.unit == "log_odds" and case.task == "regression" else m.metric.unit
-    return MetricResult(
-        m.name, m.metric.scope, m.explainer, m.metric.higher_is_better, optimised, unit, text, estimate, teacher, chance, repeats,
-        relative, {role: q.estimate(level) for role, q in m.controls.items()},
-    )  # fmt: skip
-
-
-def _models(case: Case) -> JSON:
-    described = {
-        role: {"label": a.label, "fingerprint": a.fingerprint, "output": a.output} for role, a in case.answers.items()
-    }
-    return {
-        "teacher": described["teacher"],
-        "student": described["student"],
-        "controls": {role: described[role] for role in case.controls},
-    }
-
-
-def _columns(case: Case, measured: Sequence[Measured], main: Measured) -> dict[str, NDArray[Any]]:
-    """The table of rows: what intervals can be recomputed from without the models."""
-    names = np.array(case.classes, dtype=object)
-    columns: dict[str, NDArray[Any]] = {"row_id": case.inputs.row_ids}
-    if case.labels is not None:
-        if case.classes:
-            columns["label"] = np.array(
-                [None if np.isnan(v) else case.classes[int(v)] for v in case.labels], dtype=object
-            )
-        else:
-            columns["label"] = case.labels
-    if case.resamples.weighted:
-        columns["weight"] = case.resamples.base
-    if case.resamples.clusters is not None:
-        columns["group"] = case.resamples.clusters
-    for role, answers in case.answers.items():
-        if answers.decisions is None:
-            columns[f"{role}_score"] = answers.score
-        else:
-            columns[f"{role}_score"] = answers.p[np.arange(len(case)), case.target]
-            columns[f"{role}_decision"] = names[answers.decided]
-    outcomes = main.student.outcomes
-    if outcomes is not None:
-        columns[main.name] = outcomes
-    for m in measured:
-        if m.rows is not None:
-            columns[f"{m.explainer}.{m.name}" if m.explainer else m.name] = m.rows
-    return columns

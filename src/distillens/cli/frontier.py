@@ -101,7 +101,8 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
 
     from distillens.cli.terminal import console, print_pairs, relative
     from distillens.plain import clean
-    from distillens.report.frontier import frontier_answers, frontier_table, point_name, state
+    from distillens.report.frontier import frontier_answers, frontier_table, state
+    from distillens.report.frontier_figure import point_name
     from distillens.report.words import Words
 
     w, to = Words("en"), console(sys.stdout)

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from distillens.report import facts, findings, gates, headline, population, readable, tables, views
 from distillens.report.figures import reliability
-from distillens.report.frontier import frontier_block, frontier_css
+from distillens.report.frontier import frontier_block
+from distillens.report.frontier_figure import frontier_css
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
