@@ -157,7 +157,7 @@ def train_teacher(flow: Flow) -> None:
         record = flow.card("teacher", "teacher", kind, model, home)
         note = ""
         if flow.given_teacher is not None:
-            record["outside"] = flow.outside()
+            record["outside"] = flow.outside() | {"kept": flow.keep_given(home)}
             assumed = record["outside"]["classes_assumed"]
             note = f" · outputs taken to be {', '.join(assumed)}, in this order" if assumed else ""
             note += " · cannot be refitted, so there is no seed twin" if flow.family is None else ""
