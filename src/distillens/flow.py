@@ -23,8 +23,6 @@ from distillens.run import Run, StageResult, stage_seed
 from distillens.store import JSON, file_hash, read_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from distillens.data.base import Dataset, Inputs, Ints, Table
     from distillens.explainers.base import Explanation
     from distillens.models.base import Decision, Model
@@ -44,7 +42,7 @@ class Flow:
     recipe: Recipe
     run: Run
     given_teacher: Any
-    given_data: pd.DataFrame | None
+    given_data: Any
     trust_code: bool
     observer: Observer
 
@@ -98,9 +96,17 @@ class Flow:
         if self.given_data is not None:
             import pandas as pd
 
+            if not isinstance(self.given_data, pd.DataFrame):
+                from distillens.data.load import load_dataset
+
+                return load_dataset(source=self.given_data).fingerprint
             hashed = pd.util.hash_pandas_object(self.given_data, index=False).to_numpy().tobytes()
             return hashlib.sha256(repr(list(self.given_data.columns)).encode() + hashed).hexdigest()
         path = self.recipe.data_path()
+        if path is not None and path.is_dir():
+            from distillens.data.pictures.source import folder_hash
+
+            return folder_hash(path)
         return file_hash(path) if path is not None and path.is_file() else None
 
     # ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────
