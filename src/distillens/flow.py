@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import sys
 import time
 import warnings
@@ -17,12 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillens.errors import DistillensWarning, RunError
+from distillens.errors import DistillensWarning
 from distillens.progress import Observer
 from distillens.run import Run, StageResult, stage_seed
 from distillens.store import JSON, file_hash, read_json
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from distillens.data.base import Dataset, Inputs, Ints, Table
     from distillens.explainers.base import Explanation
     from distillens.models.base import Decision, Model
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from distillens.transfer.targets import Family, Targets
 
 CONTROL_ROLES = ("undistilled", "random_teacher", "equal_information")
-# of a teacher that nothing in the run holds
-NO_TEACHER = "it was handed in from Python, is code (which needs --trust-code), or is not fitted yet"
+BESIDE = ("matching", "inherit")  # how layers were paired and what was taken over, where a network student has them
 PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "interpret-core", "torch", "onnx", "onnxruntime")
 
 
@@ -42,7 +42,7 @@ class Flow:
     recipe: Recipe
     run: Run
     given_teacher: Any
-    given_data: Any
+    given_data: pd.DataFrame | None
     trust_code: bool
     observer: Observer
 
@@ -96,17 +96,9 @@ class Flow:
         if self.given_data is not None:
             import pandas as pd
 
-            if not isinstance(self.given_data, pd.DataFrame):
-                from distillens.data.load import load_dataset
-
-                return load_dataset(source=self.given_data).fingerprint
             hashed = pd.util.hash_pandas_object(self.given_data, index=False).to_numpy().tobytes()
             return hashlib.sha256(repr(list(self.given_data.columns)).encode() + hashed).hexdigest()
         path = self.recipe.data_path()
-        if path is not None and path.is_dir():
-            from distillens.data.pictures.source import folder_hash
-
-            return folder_hash(path)
         return file_hash(path) if path is not None and path.is_file() else None
 
     # ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,25 +170,6 @@ class Flow:
             return str(known) if known is not None else source_hash(self.given_teacher)
         return repr(self.given_teacher)
 
-    def keep_given(self, home: Path) -> str | None:
-        """Copy a teacher's file into its folder of the run, so that the run can be asked wherever the file is later; its place in the run."""
-        if not isinstance(self.given_teacher, Path):
-            return None
-        place = Path("given") / self.given_teacher.name
-        (home / "given").mkdir()
-        shutil.copyfile(self.given_teacher, home / place)
-        return (Path("teacher") / place).as_posix()
-
-    def recall_teacher(self) -> None:
-        """Of a run read again: take its teacher from where the run kept it, or from the code that the recipe names, when that is trusted."""
-        record = self.run.directory / "teacher" / "teacher.json"
-        outside = read_json(record).get("outside") or {} if record.is_file() else {}
-        kept = self.run.directory / str(outside.get("kept") or "")
-        if kept.is_file():
-            self.given_teacher = kept
-        elif "file" in self.recipe.teacher or self.trust_code:
-            self.given_teacher = self.recipe.outside_teacher(trust_code=self.trust_code)
-
     def outside(self) -> JSON:
         """Where a teacher from elsewhere comes from, for its record: {from, name, refittable, twin, classes_assumed}."""
         named = self.recipe.teacher.get("file") or self.recipe.teacher.get("use")
@@ -263,6 +236,7 @@ class Flow:
             "complexity": described.complexity() if hasattr(described, "complexity") else {},
             "described": described.describe() if hasattr(described, "describe") else None,
             "history": read_json(history) if history.is_file() else None,
+            **{name: read_json(found) for name in BESIDE if (found := folder / f"{name}.json").is_file()},
             "validation": validation_summary(model, teacher, self.dataset.validation, self.decision),
         }
 
@@ -402,10 +376,7 @@ class Models(dict[str, Any]):
         if name == "teacher" and self.flow.given_teacher is not None:
             self[name] = self._handed_in()
         elif name == "teacher":
-            file = self.flow.run.directory / "teacher" / "model.safetensors"
-            if not file.is_file():
-                raise RunError(f"The teacher of {self.flow.run.directory} is not there: {NO_TEACHER}.")
-            self[name] = load_model(file)
+            self[name] = load_model(self.flow.run.directory / "teacher" / "model.safetensors")
         elif name in self.flow.recipe.students:
             self[name] = load_model(self.flow.run.directory / "students" / name / "model.safetensors")
         elif name == "twin" and self.flow.given_teacher is not None:
@@ -465,6 +436,20 @@ def headline(validation: Mapping[str, float]) -> str:
     }
     shown = [f"{word} {validation[name]:.3g}" for name, word in words.items() if name in validation]
     return " · ".join(shown[:2])
+
+
+def layer_words(record: Mapping[str, Any]) -> str:
+    """How a network's layers were paired and what it took over, for the terminal line of a student; "" for others."""
+    words = ""
+    if record.get("matching"):
+        pairs = [f"{p['student']} ← {p['teacher']}" for p in record["matching"]["pairs"]]
+        words += f" · layers {', '.join(pair.replace(':output', '') for pair in pairs)}"
+    taken = record.get("inherit") or {}
+    if taken.get("applied"):
+        same = taken["agreement"]["same_class"]
+        words += f" · {taken['how']} took {len(taken['taken'])} of {len(taken['taken']) + len(taken['fresh'])} tensors"
+        words += "" if same is None else f", agreement {same:.3g} before training"
+    return words
 
 
 def query_words(tried: Sequence[Mapping[str, Any]], best: int) -> str:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import RecipeError
-from distillens.flow import Flow, headline, manifest, query_words
+from distillens.flow import Flow, headline, layer_words, manifest, query_words
 from distillens.progress import Observer, Silent
 from distillens.run import Run
 from distillens.store import write_json, write_record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from distillens.audit.result import Audit
     from distillens.models.base import Model
     from distillens.recipe import Recipe
@@ -38,7 +40,7 @@ def run(
     resume: bool = False,
     seed: int | None = None,
     teacher: Any = None,
-    data: Any = None,
+    data: pd.DataFrame | None = None,
     trust_code: bool = False,
     observer: Observer | None = None,
 ) -> Run:
@@ -48,8 +50,7 @@ def run(
     resume: go on with what `out` already holds; stages whose recipe, data or code changed are worked anew.
     teacher: in place of the recipe's: a fitted model, any scikit-learn classifier or regressor, a torch module or a function of a data frame
     (docs/models-made-elsewhere.md), or a file or package.module:name as text.
-    data: a data frame, or images as `load_dataset` takes them from Python, in place of the recipe's source.
-    trust_code: allow `package.module:Name` in the recipe.
+    data: a data frame in place of the recipe's source. trust_code: allow `package.module:Name` in the recipe.
     Returns the Run; its `verdict` is pass, review or fail. Raises InputError for anything that cannot be used.
     """
     flow = begin(
@@ -80,7 +81,7 @@ def run(
 
 def begin(
     recipe: Recipe | str | Path | Mapping[str, Any], *, out: str | Path | None, resume: bool, seed: int | None = None,
-    teacher: Any = None, data: Any = None, trust_code: bool = False, observer: Observer | None = None,
+    teacher: Any = None, data: pd.DataFrame | None = None, trust_code: bool = False, observer: Observer | None = None,
 ) -> Flow:  # fmt: skip
     """The recipe, its teacher from elsewhere and the run directory, with nothing worked yet; arguments and errors as for `run`."""
     from distillens.recipe import Recipe
@@ -90,7 +91,7 @@ def begin(
         resolved = resolved.model_copy(update={"seed": seed})
     if data is None and resolved.data.source is None:
         raise RecipeError(
-            "data.source: this key is required; it names built-in data, a CSV or Parquet file, or a folder of images (from Python: run(…, data=frame))."
+            "data.source: this key is required; it names built-in data or a CSV or Parquet file (from Python: run(…, data=frame))."
         )
     if isinstance(teacher, (str, Path)):
         resolved, teacher = resolved.with_teacher(teacher), None
@@ -101,7 +102,7 @@ def begin(
 
 
 def read_data(flow: Flow) -> None:
-    """Read, split and check the table or the images; fix the decision that everything later speaks of."""
+    """Read, split and check the table; fix the decision that everything later speaks of."""
     from distillens.data.load import load_dataset
     from distillens.data.saved import save_dataset
     from distillens.recipe.decision import decide
@@ -119,8 +120,6 @@ def read_data(flow: Flow) -> None:
             seed=flow.seed("data"),
             base_dir=flow.recipe.base_dir,
             trust_code=flow.trust_code,
-            size=settings.size,
-            limit=None if settings.limit is None else settings.limit.model_dump(),
         )
         costs = flow.recipe.costs()
         decision = decide(dataset, settings.source, adverse=task.adverse, threshold=task.threshold, costs=costs)
@@ -132,7 +131,7 @@ def read_data(flow: Flow) -> None:
         parts = {part: len(getattr(dataset, part)) for part in ("train", "validation", "test")}
         sizes = " / ".join(f"{part} {rows:,}" for part, rows in parts.items())
         kept_apart = f" · {audit_only} audit-only" if audit_only else ""
-        return f"{sum(parts.values()):,} rows · {dataset.contents}{kept_apart} · {sizes}"
+        return f"{sum(parts.values()):,} rows · {len(dataset.columns)} features{kept_apart} · {sizes}"
 
     flow.stage("data", work, part=flow.parts["data"], code=("data", "pipeline"), given=flow.source_fingerprint())
 
@@ -158,7 +157,7 @@ def train_teacher(flow: Flow) -> None:
         record = flow.card("teacher", "teacher", kind, model, home)
         note = ""
         if flow.given_teacher is not None:
-            record["outside"] = flow.outside() | {"kept": flow.keep_given(home)}
+            record["outside"] = flow.outside()
             assumed = record["outside"]["classes_assumed"]
             note = f" · outputs taken to be {', '.join(assumed)}, in this order" if assumed else ""
             note += " · cannot be refitted, so there is no seed twin" if flow.family is None else ""
@@ -295,7 +294,8 @@ def teach(flow: Flow, name: str) -> None:
         write_json(home / "student.json", record)
         if queries:
             save_targets(targets, home / "targets.safetensors")
-        return f"{headline(record['validation'])} on validation · {query_words(found.tried, found.best)}"
+        tried = query_words(found.tried, found.best)
+        return f"{headline(record['validation'])} on validation · {tried}{layer_words(record)}"
 
     part = {"student": flow.parts["students"][name], "queries": flow.parts["targets"]}
     reads = ("data", "teacher", "targets")

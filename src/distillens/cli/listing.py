@@ -73,9 +73,9 @@ def _recipes() -> Items:
 
 
 def _data() -> Items:
-    from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
+    from distillens.data.builtin import BUILTIN
 
-    return [(name, f"{record.title} [{record.licence}]") for name, record in (BUILTIN | BUILTIN_IMAGES).items()]
+    return [(name, f"{record.title} [{record.licence}]") for name, record in BUILTIN.items()]
 
 
 SETS: dict[str, Callable[[], Items]] = {

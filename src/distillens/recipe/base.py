@@ -18,8 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
-from distillens.data.pictures.source import is_image_text
+from distillens.data.builtin import BUILTIN
 from distillens.errors import RecipeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
 from distillens.frontier.sizes import check_families
@@ -115,14 +114,9 @@ class Recipe(Part):
         return self._base_dir
 
     def data_path(self) -> Path | None:
-        """The data file or folder, when the source is one; it need not exist."""
+        """The data file, when the source is one; it need not exist."""
         source = self.data.source
-        if (
-            source is None
-            or source in BUILTIN
-            or source in BUILTIN_IMAGES
-            or (":" in source and not Path(source).suffix)
-        ):
+        if source is None or source in BUILTIN or (":" in source and not Path(source).suffix):
             return None
         return Path(source) if self._base_dir is None else self._base_dir / source
 
@@ -336,20 +330,15 @@ def _entries(raw: dict[str, Any]) -> list[str]:
 def _data(data: Entry) -> list[str]:
     """The split, looked at by itself because the pipeline hands it on as it is; and what built-in data bring along."""
     problems: list[str] = []
-    source = data.get("source")
-    images = isinstance(source, str) and is_image_text(source)
-    # images may come with a test set of their own, so that only `load_dataset` knows whether a share is to be drawn
-    shares = {} if images else {"test": 0.3, "validation": 0.3}
-    if images and data.get("target") is None:
-        data["target"] = "class"
     if isinstance(data.get("split"), dict):
         try:
             split = SplitSettings.model_validate_json(json.dumps(data["split"])).model_dump(exclude_none=True)
-            data["split"] = ({} if "column" in split else shares) | split
+            data["split"] = ({} if "column" in split else {"test": 0.3, "validation": 0.3}) | split
         except ValidationError as error:
             problems = sentences(error, data["split"], SplitSettings, path="data.split")
     elif data.get("split") is None:
-        data["split"] = shares
+        data["split"] = {"test": 0.3, "validation": 0.3}
+    source = data.get("source")
     if isinstance(source, str) and source in BUILTIN:
         if data.get("target") is None:
             data["target"] = BUILTIN[source].target
@@ -368,6 +357,10 @@ def _across(recipe: Recipe) -> list[str]:
     if recipe.chosen != "auto" and recipe.chosen not in recipe.students:
         problems.append(
             f"chosen: there is no student {recipe.chosen!r} in this recipe.{did_you_mean(recipe.chosen, ('auto', *recipe.students))}"
+        )
+    if recipe.teacher.get("inherit"):
+        problems.append(
+            "teacher.inherit: a teacher is trained on the labels and has nobody to take weights from; remove it."
         )
     if recipe.frontier is not None:
         problems += [

@@ -8,7 +8,7 @@ of fold belong to the unchanged picture and are used for all its views.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,12 @@ from distillens.models.base import TorchModel, as_logits, evaluate
 from distillens.models.image_network import ImageNetwork
 from distillens.models.preprocess import Preprocess
 from distillens.store import content_hash, write_json
+from distillens.students.inheritance import ASKED, inheriting_from, some, take_over
+from distillens.students.live_teacher import live_teacher
 from distillens.transfer.cache_build import build_cache
 from distillens.transfer.feed import Fed
 from distillens.transfer.image_feed import ImageFeed
+from distillens.transfer.inherit import fold_classifier
 from distillens.transfer.loop import fit
 from distillens.transfer.objectives.base import View
 from distillens.transfer.objectives.kd import kd_loss
@@ -55,7 +58,15 @@ def fit_images(
         raise InputError("Networks for images tell classes apart; regression on images is not available.")
     taught = targets.origin != "labels"
     objectives = student.objectives_for(classes) if taught else ()
-    net = ImageNetwork.fresh(student.image_net, _preprocess(student, images), classes, seed=seed, label=student.label)
+    parent = inheriting_from(student.inherit, teacher, out=out)
+    looks = _preprocess(student, images, parent)
+    net = ImageNetwork.fresh(student.image_net, looks, classes, seed=seed, label=student.label)
+    if parent is not None and student.inherit is not None:
+        seen, fresh = (_images(some(*part)) for part in ((images, student.inherit.rows), (validation.inputs, ASKED)))
+        take_over(
+            student.inherit, net.module, parent.module, seed=seed, out=out,
+            rows=(net.to_tensor(seen), parent.to_tensor(seen)), fresh_rows=(net.to_tensor(fresh), parent.to_tensor(fresh)),
+        )  # fmt: skip
     labels = np.full(len(targets), np.nan) if targets.labels is None else targets.labels
     feed, live, identity = _feed(
         student, targets, images, objectives, teacher if taught else None, net, _tensor(labels)
@@ -65,8 +76,12 @@ def fit_images(
         schedule=student.schedule(len(targets)), validate=_validation(validation, teacher, net, classes), seed=seed,
         label=student.label, teacher=live, folder=out, threads="all", device="auto",
         identity=content_hash({"targets": targets.fingerprint, "teacher": identity, "augment": student.augment.fingerprint(VIEWS),
-                               "net": student.image_net.to_json()}),
+                               "net": student.image_net.to_json(),
+                               "inherit": None if parent is None or student.inherit is None else student.inherit.to_json()}),
+        out=out,
     )  # fmt: skip
+    if parent is not None and student.inherit is not None and student.inherit.how == "reuse_classifier":
+        fold_classifier(net.module)
     if out is not None:
         write_json(Path(out) / "history.json", list(history))
         (Path(out) / "training.safetensors").unlink(missing_ok=True)
@@ -81,9 +96,7 @@ def _feed(
     weights = _tensor(targets.weights)
     augment = student.augment
     shared: dict[str, Any] = {"augmentation": augment, "seed": VIEWS}
-    deeper = [
-        o.kind for o in objectives if o.student_taps or o.teacher_taps or o.needs_gradient or getattr(o, "asks", False)
-    ]
+    deeper = live_teacher(objectives, targets, teacher) is not None
     asked = images if targets.asked is None else _images(targets.asked)
     by_view = teacher is not None and augment.changes and targets.origin == "in_sample"
     if not objectives:
@@ -91,13 +104,8 @@ def _feed(
     if not by_view and not deeper:  # the targets say it all
         answers = _tensor(targets.logits)
         return Known(ImageFeed(images, labels, weights, net.to_tensor, **shared), answers), None, None
-    if teacher is None or not isinstance(teacher, TorchModel):
-        if deeper:
-            raise InputError(
-                f"The objective {deeper[0]!r} looks inside its teacher, which has to be a network of ours; "
-                f"{'no teacher' if teacher is None else repr(teacher.label)} can only be asked."
-            )
-        assert teacher is not None
+    assert teacher is not None  # only a teacher answers by view or looks deeper
+    if not isinstance(teacher, TorchModel):
         return (
             Asked(ImageFeed(images, labels, weights, net.to_tensor, **shared), teacher, asked),
             None,
@@ -193,9 +201,16 @@ class Asked:
         return Fed(fed.inputs, None, View(answers, fed.inputs))
 
 
-def _preprocess(student: NetworkStudent, images: Images) -> Preprocess:
-    """The student's own: size and channels of the data and their mean and standard deviation, where the settings say nothing else."""
+def _preprocess(student: NetworkStudent, images: Images, parent: Any) -> Preprocess:
+    """The student's own: size and channels of the data and their mean and standard deviation, where the settings say nothing else.
+
+    A student that starts from its teacher's first layer looks at pixels as the teacher does.
+    """
     given = student.preprocess
+    theirs = getattr(parent, "preprocess", None)
+    if student.inherit is not None and student.inherit.same_inputs and isinstance(theirs, Preprocess):
+        named = {name: value for name, value in vars(given).items() if value is not None}
+        return replace(theirs, **named)
     channels, height, width = images.shape
     channels = channels if given.channels is None else given.channels
     seen = Preprocess((height, width), channels=channels)(images.pixels[:: max(1, len(images) // 2000)])

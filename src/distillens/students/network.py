@@ -1,32 +1,28 @@
-"""Networks as students, and as teachers: trained on labels, a teacher's answers, or both.
+"""Networks as students, and as teachers: the settings, which are the recipe entry.
 
-For tables a multilayer perceptron, below; for images any network of models/nets, in image_training.py.
+Trained on labels, on what a teacher says and shows, or both: for tables a multilayer perceptron, in table_training.py; for images any
+network of models/nets, in image_training.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from distillens.data.views import Augmentation
-from distillens.errors import DataError, InputError, ModelError, did_you_mean
+from distillens.errors import InputError, did_you_mean
 from distillens.models.nets.base import IMAGE_NETS, ImageNet, as_image_net
 from distillens.models.nets.mlp import MLPSettings
-from distillens.store import write_json
+from distillens.students.inheritance import Inherit, as_inherit
 from distillens.transfer.objectives.base import Objective, as_objective, check_number
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
-
-    from distillens.data.base import Floats, Split
+    from distillens.data.base import Split
     from distillens.models.base import Model
-    from distillens.models.encoding import Encoding
     from distillens.models.image_network import ImageNetwork
     from distillens.models.torch_module import TabularNetwork
-    from distillens.transfer.feed import Rows
     from distillens.transfer.schedule import Schedule
     from distillens.transfer.targets import Targets
 
@@ -63,7 +59,8 @@ class NetworkStudent:
     kept. decay: of the learning rate over the epochs. batch_size: rows a step; "auto": about an eighth of the rows,
     a power of two between 32 and 512. optimizer, momentum, warmup, clip, ema, precision, keep and micro_batch: see
     transfer/schedule.py. augment, preprocess: for images, see data/views.py and models/preprocess.py; mean and standard deviation
-    are those of the training pixels unless given. monotone: not possible with networks; here so that asking is a clear error.
+    are those of the training pixels unless given. inherit: `{how: subclone}`, what is taken over from the teacher before training
+    (students/inheritance.py); a fit without a teacher starts from random numbers. monotone: not possible with networks; here so that asking is a clear error.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -89,6 +86,7 @@ class NetworkStudent:
     micro_batch: int | None = None
     augment: Augmentation = field(default_factory=Augmentation)
     preprocess: Looks = field(default_factory=lambda: Looks())
+    inherit: Inherit | None = None
     monotone: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,6 +95,7 @@ class NetworkStudent:
         for name, kind in (("augment", Augmentation), ("preprocess", Looks)):
             if isinstance(getattr(self, name), Mapping):
                 object.__setattr__(self, name, _options(kind, getattr(self, name), name))
+        object.__setattr__(self, "inherit", as_inherit(self.inherit))
         if self.objectives != "auto":
             if isinstance(self.objectives, (str, Mapping)):
                 raise InputError(
@@ -121,7 +120,8 @@ class NetworkStudent:
     def fit(
         self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None = None
     ) -> TabularNetwork | ImageNetwork:
-        """Train on targets; with `out`, the history is written to `out/history.json`.
+        """Train on targets; with `out`, the history is written to `out/history.json`, pairs of layers to `matching.json` and what was taken
+        over to `inherit.json`.
 
         The epoch is chosen on `validation`: by the divergence from the teacher's answers (KL, or squared error) when a
         teacher is given, by the task loss otherwise. Raises DataError, ModelError, TransferError, NonFiniteLossError.
@@ -132,36 +132,9 @@ class NetworkStudent:
             from distillens.students.image_training import fit_images
 
             return fit_images(self, targets, validation=validation, teacher=teacher, seed=seed, out=out)
-        return self._fit_table(targets, validation=validation, teacher=teacher, seed=seed, out=out)
+        from distillens.students.table_training import fit_table
 
-    def _fit_table(
-        self, targets: Targets, *, validation: Split, teacher: Model | None, seed: int, out: Path | None
-    ) -> TabularNetwork:
-        from distillens.models.encoding import Encoding
-        from distillens.models.torch_module import TabularNetwork, assemble
-        from distillens.transfer import loop
-
-        if not isinstance(self.model, MLPSettings):
-            raise InputError(
-                f"The network {self.model.kind!r} is for images; for tables use {{kind: mlp, hidden: [64]}}."
-            )
-        if self.augment.changes or self.preprocess != Looks():
-            raise InputError("augment and preprocess are for images; leave them out for tables.")
-        classes = targets.classes
-        objectives = () if targets.origin == "labels" else self._answers_alone(self.objectives_for(classes))
-        task_weight = 1.0 if targets.origin == "labels" else self.task_weight
-        encoding = Encoding.fit(targets.table, weights=targets.weights)
-        centre, spread = (0.0, 1.0) if classes else _standard(targets)
-        module = assemble(self.model, encoding.width, classes, mean=centre, scale=spread, seed=seed)
-        trained = module if classes else module[:-1]  # training sees standardised values; slices share their layers
-        history = loop.fit(
-            trained, _rows(targets, encoding, centre, spread), task_weight=task_weight, objectives=objectives,
-            schedule=self.schedule(len(targets)),
-            validate=_validation(validation, teacher, encoding, classes, centre, spread), seed=seed, label=self.label,
-        )  # fmt: skip
-        if out is not None:
-            write_json(Path(out) / "history.json", list(history))
-        return TabularNetwork(encoding, module, self.model, classes, self.label, history)
+        return fit_table(self, targets, validation=validation, teacher=teacher, seed=seed, out=out)
 
     @property
     def label(self) -> str:
@@ -207,14 +180,6 @@ class NetworkStudent:
                 raise InputError(f"The objective {objective.kind!r} is not for {task}{other}.")
         return self.objectives
 
-    def _answers_alone(self, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
-        """Objectives that need nothing but the teacher's answers to the training rows. InputError for others."""
-        if any(o.student_taps or o.teacher_taps or o.needs_gradient or getattr(o, "asks", False) for o in objectives):
-            raise InputError(
-                "Objectives on layers, input gradients or further questions are not available for tables yet; use kd or mse."
-            )
-        return objectives
-
     def _batch_size(self, n: int) -> int:
         if self.batch_size != "auto":
             return self.batch_size
@@ -239,73 +204,3 @@ def _options(kind: type[Any], entry: Mapping[str, Any], what: str) -> Any:
         if name not in known:
             raise InputError(f"{what} has no option {name!r}.{did_you_mean(str(name), known)}")
     return kind(**entry)
-
-
-def _standard(targets: Targets) -> tuple[float, float]:
-    """Weighted mean and standard deviation of the values to be learned (1 when they are all equal)."""
-    import numpy as np
-
-    labels = targets.labels
-    values = targets.outputs[:, 0] if labels is None else np.where(np.isnan(labels), targets.outputs[:, 0], labels)
-    mean = float(np.average(values, weights=targets.weights))
-    spread = float(np.sqrt(np.average((values - mean) ** 2, weights=targets.weights)))
-    return mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 1.0
-
-
-def _rows(targets: Targets, encoding: Encoding, centre: float, spread: float) -> Rows:
-    import numpy as np
-
-    from distillens.transfer.feed import Rows
-
-    labels = np.full(len(targets), np.nan) if targets.labels is None else targets.labels
-    if targets.origin == "labels":
-        teacher = None
-    elif targets.classes:
-        teacher = _tensor(targets.logits)
-    else:
-        teacher = _tensor((targets.outputs - centre) / spread)
-    labels = labels if targets.classes else (labels - centre) / spread
-    return Rows(_tensor(encoding(targets.table.values)), teacher, _tensor(labels), _tensor(targets.weights))
-
-
-def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _validation(
-    split: Split, teacher: Model | None, encoding: Encoding, classes: tuple[str, ...], centre: float, spread: float
-) -> Callable[[nn.Module], float]:
-    """The weighted mean validation loss of a module, as a function of the module.
-
-    KL(teacher ‖ student) in nats, or the squared error of standardised values; against the labels without a teacher.
-    """
-    import numpy as np
-
-    from distillens.models.base import as_logits, evaluate
-    from distillens.transfer.objectives.kd import kd_loss
-    from distillens.transfer.objectives.mse import mse_loss
-    from distillens.transfer.transfer import task_loss
-
-    if len(split) == 0:
-        raise DataError("Validation has no rows; a network needs some to choose its epoch.")
-    inputs = _tensor(encoding(split.table.values))
-    weights = _tensor(np.ones(len(split)) if split.weights is None else split.weights)
-    weights = weights / weights.sum()
-    if teacher is None:
-        if split.labels is None:
-            raise DataError(
-                "Validation rows have no labels and no teacher was given; one of the two is needed to choose the epoch."
-            )
-        labels = _tensor(split.labels if classes else (np.asarray(split.labels, dtype=np.float64) - centre) / spread)
-        return lambda module: float((weights * task_loss(module(inputs), labels)).sum())
-    if tuple(teacher.classes) != classes:
-        raise ModelError(f"The teacher's classes {list(teacher.classes)} are not the student's {list(classes)}.")
-    outputs: Floats = evaluate(teacher, split.inputs)
-    if classes:
-        logits = _tensor(as_logits(outputs, teacher.output))
-        return lambda module: float((weights * kd_loss(module(inputs), logits, temperature=1.0)).sum())
-    values = _tensor((outputs - centre) / spread)
-    return lambda module: float((weights * mse_loss(module(inputs), values)).sum())

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Epoch = dict[str, float]  # {epoch, train, validation, and the mean of each term by its name}
 CHECKPOINT_SECONDS = 60.0
-PAIRS = "pairs.json"
+PAIRS = "matching.json"
 
 
 def fit(
@@ -68,7 +68,7 @@ def fit(
     teacher: a live teacher, asked where `feed` does not hold its answers. folder: where a checkpoint is written, `every` so many
     seconds at most, and read when there is one; identity: hash of what else the training depends on (teacher, data), so that
     the checkpoint of another training is not taken for this one's. device: "auto" takes a GPU where there is one. threads:
-    "one" for small networks (models/threads.py). out: where `pairs.json` is written, the layers that taps "auto" became: they
+    "one" for small networks (models/threads.py). out: where `matching.json` is written, the layers that taps "auto" became: they
     are paired on up to 2,000 training rows before the first step (matching.py).
 
     Raises NonFiniteLossError with the step and the term; TransferError when an objective cannot teach; DataError when a term
