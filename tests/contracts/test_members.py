@@ -55,6 +55,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "network": {"epochs": 4, "model": {"kind": "mlp", "hidden": [8]}},
     "additive": {"outer_bags": 1, "interactions": 1, "max_rounds": 20},
     "boosted_trees": {"max_rounds": 12},
+    "ensemble": {"members": ({"kind": "linear"}, {"kind": "tree"})},
 }
 
 

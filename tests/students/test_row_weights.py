@@ -17,6 +17,7 @@ from distillens.models.base import evaluate, log_odds
 from distillens.students.additive import AdditiveStudent
 from distillens.students.base import STUDENTS, TEACHERS
 from distillens.students.boosted import BoostedTreesFamily
+from distillens.students.ensemble import EnsembleFamily
 from distillens.students.linear import LinearStudent
 from distillens.students.network import NetworkStudent
 from distillens.students.rules import RulesStudent
@@ -57,6 +58,7 @@ FAMILIES: dict[str, tuple[Any, float]] = {
     "boosted_trees": (BoostedTreesFamily(tune=False, max_rounds=15, min_rows=1, max_leaves=4, max_features=1.0), 1e-6),
     "network": (full_batch(NetworkStudent), 0.05),
     "soft_tree": (full_batch(SoftTreeStudent), 0.05),
+    "ensemble": (EnsembleFamily(({"kind": "linear"}, {"kind": "rules"})), 1e-3),
     # Its bags set rows aside at random, and of repeated rows single copies, so that the two are never the same draw.
     "additive": (AdditiveStudent(outer_bags=4, interactions=0, max_rounds=300), 0.6),
 }

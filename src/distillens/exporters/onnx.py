@@ -30,6 +30,7 @@ EMITTERS: dict[str, str] = {
     "soft_tree": "distillens.exporters.onnx_soft_tree:emit_soft_tree",
     "network": "distillens.exporters.onnx_network:emit_network",
     "boosted_trees": "distillens.exporters.onnx_boosted:emit_boosted",
+    "ensemble": "distillens.exporters.onnx_ensemble_of:emit_ensemble_of",
 }
 
 

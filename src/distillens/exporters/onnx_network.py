@@ -55,9 +55,13 @@ def emit_network(graph: Graph, raw: str, model: TabularNetwork) -> str:
         )
     (entry,), (end,) = body.graph.input, body.graph.output
     names = {entry.name: encoded, "": ""}
+    taken = sum(
+        node.name.startswith(PREFIX) and node.name.split(".")[-1] == "0" for node in graph.nodes
+    )  # networks before this one
+    prefix = PREFIX if taken == 0 else f"{PREFIX}{taken}."
 
     def renamed(name: str) -> str:
-        return names.setdefault(name, PREFIX + name)
+        return names.setdefault(name, prefix + name)
 
     for initializer in body.graph.initializer:
         initializer.name = renamed(initializer.name)
@@ -73,7 +77,7 @@ def emit_network(graph: Graph, raw: str, model: TabularNetwork) -> str:
             node.op_type,
             [renamed(i) for i in node.input],
             [renamed(o) for o in node.output],
-            name=f"{PREFIX}{number}",
+            name=f"{prefix}{number}",
             domain=node.domain,
         )
         copied.attribute.extend(sorted(node.attribute, key=lambda a: a.name))

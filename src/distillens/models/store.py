@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "soft_tree": "distillens.models.soft_tree:SoftTreeModel",
     "network": "distillens.models.torch_module:TabularNetwork",
     "image_network": "distillens.models.image_network:ImageNetwork",
+    "ensemble": "distillens.models.ensemble:EnsembleModel",
     "constant": "distillens.models.constant:ConstantModel",
 }
 

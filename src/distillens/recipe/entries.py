@@ -189,6 +189,8 @@ def _build(member: type, options: Entry, path: str) -> tuple[Any, list[str]]:
         problems += _objectives(options, path)
     if "model" in options and "model" in names and "objectives" in names:
         problems += _net(options, path)
+    if isinstance(options.get("members"), list) and "members" in names:
+        problems += _members(options, path)
     if isinstance(options.get("monotone"), dict) and "monotone" in names:
         for feature, sign in options["monotone"].items():
             if isinstance(sign, bool) or sign not in (-1, 0, 1):
@@ -223,6 +225,18 @@ def _objectives(options: Entry, path: str) -> list[str]:
         problems += read_entry(entry, OBJECTIVES, what="objective", path=join(join(path, "objectives"), position))[1]
     if problems:
         del options["objectives"]
+    return problems
+
+
+def _members(options: Entry, path: str) -> list[str]:
+    """Teachers inside a teacher; each is looked at by itself."""
+    from distillens.students.base import TEACHERS
+
+    problems: list[str] = []
+    for position, entry in enumerate(options["members"]):
+        problems += read_entry(entry, TEACHERS, what="teacher", path=join(join(path, "members"), position))[1]
+    if problems:
+        del options["members"]
     return problems
 
 

@@ -51,4 +51,5 @@ TEACHERS: dict[str, str] = {
     "scorecard": "distillens.students.scorecard:ScorecardStudent",
     "rules": "distillens.students.rules:RulesStudent",
     "soft_tree": "distillens.students.soft_tree:SoftTreeStudent",
+    "ensemble": "distillens.students.ensemble:EnsembleFamily",
 }
