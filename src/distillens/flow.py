@@ -106,15 +106,28 @@ class Flow:
     def models(self) -> Models:
         return Models(self)
 
-    @property
-    def teacher_with_answers(self) -> Model:
-        """The teacher; one that is a network for images keeps its answers to views below RUN/answers, for all students."""
+    def teacher_of(self, student: str) -> Model:
+        """Who teaches a student: the teacher, or the student that the recipe calls its assistant.
+
+        A network for images keeps its answers to views below RUN/answers, for all who learn from it.
+        """
         from distillens.transfer.kept import WithAnswers
 
-        teacher: Any = self.models["teacher"]
+        teacher: Any = self.models[self.recipe.assistants.get(student, "teacher")]
         if self.dataset.is_table or not hasattr(teacher, "to_tensor"):
             return teacher  # type: ignore[no-any-return]
         return WithAnswers(teacher, self.run.directory / "answers")
+
+    def targets_of(self, student: str) -> Targets:
+        """The teacher's answers to the training rows; of a student with an assistant, the assistant's own, in sample."""
+        from distillens.models.base import evaluate
+        from distillens.transfer.targets import Targets
+
+        if student not in self.recipe.assistants or self.targets.origin == "labels":
+            return self.targets
+        assistant, train = self.models[self.recipe.assistants[student]], self.dataset.train
+        answers = evaluate(assistant, train.inputs)
+        return Targets.from_outputs(train, answers, output=assistant.output, classes=self.dataset.classes)
 
     @cached_property
     def family(self) -> Family | None:

@@ -63,7 +63,7 @@ def run(
         train_teacher(flow)
         refit_twin(flow)
         ask_teacher(flow)
-        for name in flow.recipe.students:
+        for name in flow.recipe.teaching_order():
             teach(flow, name)
             fit_controls(flow, name)
         choose(flow)
@@ -249,11 +249,11 @@ def teach(flow: Flow, name: str) -> None:
     def work(folder: Path) -> str:
         home, other = folder / "students" / name, folder / "controls" / f"{name}.random_teacher"
         home.mkdir(parents=True)
-        teacher, validation, seed = flow.teacher_with_answers, flow.dataset.validation, flow.seed("students", name)
+        teacher, validation, seed = flow.teacher_of(name), flow.dataset.validation, flow.seed("students", name)
         settings = flow.recipe.targets
         found = choose_queries(
             student,
-            flow.targets,
+            flow.targets_of(name),
             teacher,
             validation,
             candidates=flow.recipe.query_candidates() if flow.dataset.is_table else (0,),
@@ -286,6 +286,7 @@ def teach(flow: Flow, name: str) -> None:
                 "queries_tried": found.tried,
                 "chosen": found.tried[found.best],
             },
+            "assistant": flow.recipe.assistants.get(name),
             "influence": None if listened is None else listened.to_json(),
             "settings": flow.parts["students"][name],
             "readable": student.readable,
@@ -297,8 +298,9 @@ def teach(flow: Flow, name: str) -> None:
         tried = query_words(found.tried, found.best)
         return f"{headline(record['validation'])} on validation · {tried}{layer_words(record)}"
 
-    part = {"student": flow.parts["students"][name], "queries": flow.parts["targets"]}
-    reads = ("data", "teacher", "targets")
+    assistant = flow.recipe.assistants.get(name)
+    part = {"student": flow.parts["students"][name], "queries": flow.parts["targets"], "assistant": assistant}
+    reads = ("data", "teacher", "targets", *(() if assistant is None else (f"students/{assistant}",)))
     flow.stage(f"students/{name}", work, part=part, reads=reads, code=FITTING, given=flow.given_text())
 
 
@@ -315,7 +317,7 @@ def fit_controls(flow: Flow, name: str) -> None:
         controls = {"undistilled": Targets.from_labels(flow.dataset.train, flow.dataset.classes)}
         if flow.recipe.controls == "full" and flow.dataset.classes:
             own = flow.run.directory / "students" / name / "targets.safetensors"
-            controls["equal_information"] = (read_targets(own) if own.is_file() else flow.targets).hardened()
+            controls["equal_information"] = (read_targets(own) if own.is_file() else flow.targets_of(name)).hardened()
         for role, targets in controls.items():
             home = folder / "controls" / f"{name}.{role}"
             home.mkdir(parents=True)

@@ -59,6 +59,7 @@ class Recipe(Part):
     teacher: dict[str, Any] = Field(default_factory=lambda: {"kind": "boosted_trees"})
     targets: TargetSettings = TargetSettings()
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    assistants: dict[str, str] = Field(default_factory=dict)
     chosen: str = "auto"
     frontier: FrontierSettings | None = None
     explain: tuple[dict[str, Any], ...] = ({"kind": "kernel_shap"},)
@@ -161,6 +162,16 @@ class Recipe(Part):
         costs = self.task.costs
         return None if costs is None else (costs.false_positive, costs.false_negative)
 
+    def teaching_order(self) -> tuple[str, ...]:
+        """The students' names, each after the assistant that teaches it."""
+        order: list[str] = []
+        for name in self.students:
+            chain = [name]
+            while (taught_by := self.assistants.get(chain[-1])) is not None and taught_by not in chain:
+                chain.append(taught_by)
+            order += [link for link in reversed(chain) if link not in order]
+        return tuple(order)
+
     def build_student(self, name: str, *, trust_code: bool = False) -> Any:
         """The student's dataclass with its settings."""
         if name not in self.students:
@@ -218,6 +229,7 @@ class Recipe(Part):
             "teacher": whole["teacher"],
             "targets": whole["targets"],
             "students": whole["students"],
+            "assistants": whole["assistants"],
             "frontier": frontier_part(self, whole),
             "controls": whole["controls"],
             "explain": whole["explain"],
@@ -362,6 +374,20 @@ def _across(recipe: Recipe) -> list[str]:
         problems.append(
             "teacher.inherit: a teacher is trained on the labels and has nobody to take weights from; remove it."
         )
+    for name, assistant in recipe.assistants.items():
+        for who, path in ((name, "assistants"), (assistant, join("assistants", name))):
+            if who not in recipe.students:
+                problems.append(
+                    f"{path}: there is no student {who!r} in this recipe.{did_you_mean(who, recipe.students)}"
+                )
+        seen = [name]
+        while (above := recipe.assistants.get(seen[-1])) is not None:
+            if above in seen:
+                problems.append(
+                    f"{join('assistants', name)}: {' is taught by '.join((*seen, above))}; somebody has to be taught by the teacher."
+                )
+                break
+            seen.append(above)
     if recipe.frontier is not None:
         problems += [
             f"frontier.{problem}" for problem in check_families(recipe.frontier.families, recipe.frontier.sizes)

@@ -260,12 +260,15 @@ def resolved(entry: Entry, built: Any) -> Entry:
     """The entry with every default written out; an entry that could not be looked into stays as it is."""
     if built is None:
         return entry
-    options = _plain(dataclasses.asdict(built))
+    options: Entry = _plain(built)
     options.pop("kind", None)
     return {"kind": entry["kind"], **options}
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}  # of members of an open set, often no field
+        return kind | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

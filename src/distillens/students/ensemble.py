@@ -84,7 +84,9 @@ def _member(entry: Any) -> Any:
     known = [f.name for f in fields(cls)]
     for name in options:
         if name not in known:
-            raise InputError(f"The member {entry.get('kind')!r} has no option {name!r}.{did_you_mean(str(name), known)}")
+            raise InputError(
+                f"The member {entry.get('kind')!r} has no option {name!r}.{did_you_mean(str(name), known)}"
+            )
     try:
         return TypeAdapter(cls).validate_python(options)
     except ValidationError as error:
