@@ -546,3 +546,98 @@ def test_an_audit_may_leave_out_the_second_explanation(
         record = json.loads(capsys.readouterr().out)
         assert (record["reasons"]["background_sensitivity"] is not None) == there
         assert any("stays the same in" in finding["text"] for finding in record["findings"]) == there
+
+
+def test_effects_of_a_run_show_teacher_and_student_on_one_grid(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from distillens.explainers.effects import accumulated_local_effects, partial_dependence
+    from distillens.verbs.explain import open_run
+
+    flow = open_run(finished, trust_code=False)
+    rows, bad = flow.dataset.test.inputs, flow.dataset.classes.index("bad")
+    for kind, formula in (("pdp", partial_dependence), ("ale", accumulated_local_effects)):
+        assert (
+            main(["explain", str(finished), "--effect", kind, "--feature", "income", "--student", "line", "--json"])
+            == 0
+        )
+        record = json.loads(capsys.readouterr().out)
+        assert record["target"] == "bad"
+        assert set(record["models"]) == {"teacher", "line"}
+        assert record["models"]["teacher"]["grid"] == record["models"]["line"]["grid"]
+        for name in ("teacher", "line"):
+            expected = formula(flow.models[name], rows, "income", target=bad)
+            np.testing.assert_allclose(record["models"][name]["values"], expected.values)
+    out = tmp_path / "ice.csv"
+    command = [
+        "explain",
+        str(finished),
+        "--effect",
+        "ice",
+        "--feature",
+        "colour",
+        "--student",
+        "teacher",
+        "--out",
+        str(out),
+    ]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "middle 80 %" in text
+    assert "red" in text
+    assert "█" in text
+    lines = pd.read_csv(out)
+    assert len(lines) == 2 * len(rows)
+    assert np.allclose(lines.groupby("colour")["curve"].mean(), lines.groupby("colour")["effect"].first())
+
+
+def test_the_dependence_of_a_run_is_read_from_its_explanations(
+    finished: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from distillens.explainers.base import Explanation
+
+    command = ["explain", str(finished), "--effect", "dependence", "--feature", "debt", "--student", "tree"]
+    assert main([*command, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    stored = Explanation.load(finished / "explanations" / "tree.kernel_shap.safetensors")
+    assert record["attributions"]["tree"] == stored.values[:, stored.index_of("debt")].tolist()
+    assert record["row_ids"] == stored.row_ids.tolist()
+    some = ",".join(map(str, stored.row_ids[:3]))
+    assert main([*command, "--rows", some]) == 0
+    assert "3 rows, mean and spread" in capsys.readouterr().out
+    file = ["explain", "--model", str(elsewhere / "line.onnx"), "--data", str(elsewhere / "test.csv"), "--target", "outcome",
+            "--ignore", "region", "--ignore", "colour"]  # fmt: skip
+    out = tmp_path / "d.csv"
+    assert main([*file, "--effect", "dependence", "--feature", "debt", "--rows", "0-19", "--out", str(out)]) == 0
+    assert "line.onnx: rank correlation of value and attribution" in capsys.readouterr().out
+    assert len(pd.read_csv(out)) == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["d.csv"]
+    assert main([*file, "--effect", "pdp", "--feature", "debt", "--points", "5", "--adverse", "bad", "--json"]) == 0
+    (effect,) = json.loads(capsys.readouterr().out)["models"].values()
+    assert len(effect["grid"]) == 5
+    slope = np.diff(effect["values"]) / np.diff(effect["grid"])
+    np.testing.assert_allclose(slope, slope[0], rtol=5e-3)  # linear in the log-odds, up to float32 and the floor
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--effect", "pdp"], "--effect KIND and --feature NAME go together"),
+        (["--feature", "debt"], "--effect KIND and --feature NAME go together"),
+        (["--effect", "adp", "--feature", "debt"], "Did you mean"),
+        (["--effect", "pdp", "--feature", "det"], "Did you mean 'debt'"),
+        (["--effect", "ale", "--feature", "colour"], "no order"),
+        (["--effect", "pdp", "--feature", "debt", "--adverse", "bat"], "Did you mean 'bad'"),
+        (["--effect", "pdp", "--feature", "debt", "--method", "kernel_shap"], "leave --method out"),
+        (["--effect", "dependence", "--feature", "debt", "--adverse", "bad"], "leave --adverse out"),
+        (["--effect", "dependence", "--feature", "debt", "--rows", "100000"], "did not explain row 100,000"),
+        (["--effect", "dependence", "--feature", "debt", "--method", "lime"], "was not explained by"),
+    ],
+)
+def test_effects_refuse_in_one_sentence(
+    finished: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert main(["explain", str(finished), *more]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

@@ -112,42 +112,75 @@ def explain(
     method: Annotated[str | None, typer.Option("--method", help="The explainer (default: auto; of a run, its first).", show_default=False)] = None,
     budget: Budget = None, background: Background = None, background_rows: BackgroundRows = 100,
     background_draws: BackgroundDraws = 1, seed: Seed = 0,
+    effect: Annotated[str | None, typer.Option("--effect", metavar="KIND",
+        help="Instead of rows, one feature over its range: pdp, ice, ale, or dependence (attribution against value).", show_default=False)] = None,
+    feature: Annotated[str | None, typer.Option("--feature", metavar="NAME", help="The feature of --effect.", show_default=False)] = None,
+    points: Annotated[int, typer.Option("--points", help="Grid points of --effect, or bins of ale.", min=2, max=1000)] = 20,
     top: Annotated[int, typer.Option("--top", help="Reasons a row to print; JSON and CSV hold all.", min=1)] = 4,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write every reason of every row as CSV.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE",
+        help="Write every reason of every row, or the effect, as CSV.", show_default=False)] = None,
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False, trust_code: TrustCode = False,
 ) -> int:  # fmt: skip
-    """Explain single rows: the main reasons, with signs and standard errors."""
+    """Explain single rows: the main reasons, with signs and standard errors; or one feature over its range, with --effect."""
     del debug  # looked at by `main`
+    from distillens.verbs.effects import dependence_of, effect_of_file, effect_of_run
     from distillens.verbs.explain import explain_file, explain_run, kept_beside, parse_rows
 
     picked = parse_rows(rows)
     keep = None if out is None else kept_beside(out)
     if (run is None) == (model is None):
         raise InputError("Give either the folder of a run, or --model FILE with --data FILE.")
+    if (effect is None) != (feature is None):
+        raise InputError("--effect KIND and --feature NAME go together.")
+    if run is not None:
+        given = {"--data": data, "--target": target, "--ignore": ignore, "--classes": classes, "--threshold": threshold,
+                 "--budget": budget, "--background": background}  # fmt: skip
+        _refuse(given, "goes with --model; a run has its own data, background and budget")
+    else:
+        _refuse({"--student": student}, "goes with the folder of a run")
+        if model is None or data is None:
+            raise InputError("--model FILE needs --data FILE: the rows to explain.")
+        if effect == "dependence" and picked is None:
+            raise InputError("--effect dependence of a file needs rows to explain: --rows 0-99.")
+        if effect not in (None, "dependence"):
+            given = {"--method": method, "--budget": budget, "--background": background, "--threshold": threshold}
+            _refuse(given, f"goes with explanations; --effect {effect} asks the model itself")
     with _shown(silent=quiet or as_json):
-        if run is not None:
-            given = {"--data": data, "--target": target, "--ignore": ignore, "--classes": classes, "--threshold": threshold,
-                     "--budget": budget, "--background": background}  # fmt: skip
-            _refuse(given, "goes with --model; a run has its own data, background and budget")
-            done = explain_run(
+        found: Any
+        if run is not None and effect is not None and feature is not None:
+            found = effect_of_run(
+                run, effect, feature, rows=picked, model=student, method=method, target=adverse, points=points, trust_code=trust_code,
+            )  # fmt: skip
+        elif run is not None:
+            found = explain_run(
                 run, rows=picked, model=student, method=method, target=adverse, background_draws=background_draws, keep=keep,
                 trust_code=trust_code,
             )  # fmt: skip
+        elif effect not in (None, "dependence"):
+            found = effect_of_file(
+                str(model), str(data), str(effect), str(feature), rows=picked, target=target, ignore=ignore or (),
+                classes=_names(classes, "--classes"), adverse=adverse, points=points, seed=seed, trust_code=trust_code,
+            )  # fmt: skip
         else:
-            _refuse({"--student": student}, "goes with the folder of a run")
-            if model is None or data is None:
-                raise InputError("--model FILE needs --data FILE: the rows to explain.")
-            done = explain_file(
-                model, data, rows=picked, target=target, ignore=ignore or (), classes=_names(classes, "--classes"),
+            found = explain_file(
+                str(model), str(data), rows=picked, target=target, ignore=ignore or (), classes=_names(classes, "--classes"),
                 adverse=adverse, threshold=threshold, background=background, background_rows=background_rows,
                 method=method or "auto", budget=budget, background_draws=background_draws, seed=seed, keep=keep, trust_code=trust_code,
             )  # fmt: skip
+    if effect is not None and feature is not None:
+        _show_effect(
+            found if run is not None or effect != "dependence" else dependence_of(found, feature),
+            out,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return 0
     if out is not None:
-        done.write_csv(out)
+        found.write_csv(out)
     if as_json:
-        _print_json(done.to_json())
+        _print_json(found.to_json())
     else:
-        _show_reasons(done.to_json(), top=top, quiet=quiet)
+        _show_reasons(found.to_json(), top=top, quiet=quiet)
         if out is not None and not quiet:
             typer.echo(f"\n  reasons  {out}")
     return 0
@@ -328,6 +361,22 @@ def _show_audit(done: Any, out: Path | None, *, quiet: bool) -> None:
     to.print(Text(f"  {'background'.ljust(12)}{clean(done.background)}"))
     for finding in record["findings"]:
         to.print(Text(f"  {finding['severity'].ljust(12)}{clean(finding['text'])}"))
+
+
+def _show_effect(found: Any, out: Path | None, *, as_json: bool, quiet: bool) -> None:
+    from distillens.cli.effects import show_dependence, show_effects
+    from distillens.verbs.effects import Effects, write_effect
+
+    if out is not None:
+        write_effect(found, out)  # removes the blocks kept beside it, too
+    if as_json:
+        _print_json(found.to_json())
+    elif isinstance(found, Effects):
+        show_effects(found, quiet=quiet)
+    else:
+        show_dependence(found, quiet=quiet)
+    if out is not None and not (quiet or as_json):
+        typer.echo(f"\n  effect  {out}")
 
 
 def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:

@@ -153,7 +153,7 @@ def explain_run(
     if chosen not in flow.explainers:
         raise InputError(f"The run was not explained by {chosen!r}.{did_you_mean(chosen, flow.explainers)}")
     explainer = flow.explainers[chosen]
-    picked = _rows_of(flow, rows)
+    picked = rows_of_run(flow, rows)
     classes = flow.dataset.classes
     index = _targets(flow.models["teacher"], picked, classes, flow.decision, target)
     background = flow.background(chosen)
@@ -201,7 +201,8 @@ def model_name(flow: Flow, name: str | None) -> str:
     return name
 
 
-def _rows_of(flow: Flow, rows: Sequence[int] | None) -> Table:
+def rows_of_run(flow: Flow, rows: Sequence[int] | None) -> Table:
+    """Rows of any split by id; None: the first five of the test split. InputError for unknown ids."""
     import numpy as np
 
     from distillens.data.base import Table
@@ -210,10 +211,11 @@ def _rows_of(flow: Flow, rows: Sequence[int] | None) -> Table:
     if rows is None:
         return data.test.table.take(np.arange(min(FIRST, len(data.test))))
     every = Table.concatenate([data.test.table, data.validation.table, data.train.table])
-    return _picked(every, rows)
+    return picked_rows(every, rows)
 
 
-def _picked(table: Table, rows: Sequence[int]) -> Table:
+def picked_rows(table: Table, rows: Sequence[int]) -> Table:
+    """The rows with these ids, in this order. InputError for unknown ids."""
     place = {int(row): i for i, row in enumerate(table.row_ids)}
     absent = [row for row in rows if row not in place]
     if absent:
@@ -287,7 +289,9 @@ def explain_file(
     bound = file.bind(read.columns, read.classes, own=classes)
     source = read.inputs if backing is None else backing
     drawn = np.sort(np.random.default_rng([seed, 1]).permutation(len(source))[:background_rows])
-    picked = read.inputs.take(np.arange(min(FIRST, len(read.inputs)))) if rows is None else _picked(read.inputs, rows)
+    picked = (
+        read.inputs.take(np.arange(min(FIRST, len(read.inputs)))) if rows is None else picked_rows(read.inputs, rows)
+    )
     decision = decision_of(read.classes, adverse, threshold) if read.classes else None
     if adverse is not None and not read.classes:
         raise InputError("--adverse names a class, but the model is a regression; leave it out.")
