@@ -61,6 +61,28 @@ def test_a_changed_recipe_code_input_or_file_makes_it_stale_and_says_why(run: Ru
     assert missing.reason == "a/b/c.txt is missing"
 
 
+def test_what_a_stage_wrote_goes_when_it_writes_something_else_and_not_before(run: Run) -> None:
+    def failing(folder: Path) -> str:
+        raise ValueError("a typing mistake in the recipe")
+
+    def other(folder: Path) -> str:
+        (folder / "other.txt").write_text("y")
+        return "other"
+
+    beside = run.directory.parent / "beside.txt"
+    beside.write_text("not the run's")
+    run.stage("one", write("x"), part=1)
+    with pytest.raises(ValueError, match="typing"):
+        run.stage("one", failing, part=2)
+    assert run.stage("one", write("never"), part=1).reused
+    record = read_json(run.directory / "stages" / "one.json")
+    write_json(run.directory / "stages" / "one.json", record | {"outputs": record["outputs"] | {"../beside.txt": "0"}})
+    run.stage("one", other, part=2)
+    assert (run.directory / "other.txt").is_file()
+    assert not (run.directory / "a/b/c.txt").exists()
+    assert beside.is_file()
+
+
 def test_a_stage_that_raises_leaves_no_record_and_no_files(run: Run) -> None:
     def work(folder: Path) -> str:
         (folder / "half.txt").write_text("half")

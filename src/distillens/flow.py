@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -16,14 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillens.errors import DistillensWarning
+from distillens.errors import DistillensWarning, RunError
 from distillens.progress import Observer
 from distillens.run import Run, StageResult, stage_seed
 from distillens.store import JSON, file_hash, read_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from distillens.data.base import Dataset, Inputs, Ints, Table
     from distillens.explainers.base import Explanation
     from distillens.models.base import Decision, Model
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from distillens.transfer.targets import Family, Targets
 
 CONTROL_ROLES = ("undistilled", "random_teacher", "equal_information")
+# of a teacher that nothing in the run holds
+NO_TEACHER = "it was handed in from Python, is code (which needs --trust-code), or is not fitted yet"
 BESIDE = ("matching", "inherit")  # how layers were paired and what was taken over, where a network student has them
 PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "interpret-core", "torch", "onnx", "onnxruntime")
 
@@ -42,7 +43,7 @@ class Flow:
     recipe: Recipe
     run: Run
     given_teacher: Any
-    given_data: pd.DataFrame | None
+    given_data: Any
     trust_code: bool
     observer: Observer
 
@@ -96,9 +97,17 @@ class Flow:
         if self.given_data is not None:
             import pandas as pd
 
+            if not isinstance(self.given_data, pd.DataFrame):
+                from distillens.data.load import load_dataset
+
+                return load_dataset(source=self.given_data).fingerprint
             hashed = pd.util.hash_pandas_object(self.given_data, index=False).to_numpy().tobytes()
             return hashlib.sha256(repr(list(self.given_data.columns)).encode() + hashed).hexdigest()
         path = self.recipe.data_path()
+        if path is not None and path.is_dir():
+            from distillens.data.pictures.source import folder_hash
+
+            return folder_hash(path)
         return file_hash(path) if path is not None and path.is_file() else None
 
     # ── models ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,6 +191,25 @@ class Flow:
             known = self.given_model.fingerprint
             return str(known) if known is not None else source_hash(self.given_teacher)
         return repr(self.given_teacher)
+
+    def keep_given(self, home: Path) -> str | None:
+        """Copy a teacher's file into its folder of the run, so that the run can be asked wherever the file is later; its place in the run."""
+        if not isinstance(self.given_teacher, Path):
+            return None
+        place = Path("given") / self.given_teacher.name
+        (home / "given").mkdir()
+        shutil.copyfile(self.given_teacher, home / place)
+        return (Path("teacher") / place).as_posix()
+
+    def recall_teacher(self) -> None:
+        """Of a run read again: take its teacher from where the run kept it, or from the code that the recipe names, when that is trusted."""
+        record = self.run.directory / "teacher" / "teacher.json"
+        outside = read_json(record).get("outside") or {} if record.is_file() else {}
+        kept = self.run.directory / str(outside.get("kept") or "")
+        if kept.is_file():
+            self.given_teacher = kept
+        elif "file" in self.recipe.teacher or self.trust_code:
+            self.given_teacher = self.recipe.outside_teacher(trust_code=self.trust_code)
 
     def outside(self) -> JSON:
         """Where a teacher from elsewhere comes from, for its record: {from, name, refittable, twin, classes_assumed}."""
@@ -389,7 +417,10 @@ class Models(dict[str, Any]):
         if name == "teacher" and self.flow.given_teacher is not None:
             self[name] = self._handed_in()
         elif name == "teacher":
-            self[name] = load_model(self.flow.run.directory / "teacher" / "model.safetensors")
+            file = self.flow.run.directory / "teacher" / "model.safetensors"
+            if not file.is_file():
+                raise RunError(f"The teacher of {self.flow.run.directory} is not there: {NO_TEACHER}.")
+            self[name] = load_model(file)
         elif name in self.flow.recipe.students:
             self[name] = load_model(self.flow.run.directory / "students" / name / "model.safetensors")
         elif name == "twin" and self.flow.given_teacher is not None:

@@ -21,8 +21,6 @@ from distillens.run import Run
 from distillens.store import write_json, write_record
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from distillens.audit.result import Audit
     from distillens.models.base import Model
     from distillens.recipe import Recipe
@@ -40,7 +38,7 @@ def run(
     resume: bool = False,
     seed: int | None = None,
     teacher: Any = None,
-    data: pd.DataFrame | None = None,
+    data: Any = None,
     trust_code: bool = False,
     observer: Observer | None = None,
 ) -> Run:
@@ -50,7 +48,8 @@ def run(
     resume: go on with what `out` already holds; stages whose recipe, data or code changed are worked anew.
     teacher: in place of the recipe's: a fitted model, any scikit-learn classifier or regressor, a torch module or a function of a data frame
     (docs/models-made-elsewhere.md), or a file or package.module:name as text.
-    data: a data frame in place of the recipe's source. trust_code: allow `package.module:Name` in the recipe.
+    data: a data frame, or images as `load_dataset` takes them from Python, in place of the recipe's source.
+    trust_code: allow `package.module:Name` in the recipe.
     Returns the Run; its `verdict` is pass, review or fail. Raises InputError for anything that cannot be used.
     """
     flow = begin(
@@ -81,7 +80,7 @@ def run(
 
 def begin(
     recipe: Recipe | str | Path | Mapping[str, Any], *, out: str | Path | None, resume: bool, seed: int | None = None,
-    teacher: Any = None, data: pd.DataFrame | None = None, trust_code: bool = False, observer: Observer | None = None,
+    teacher: Any = None, data: Any = None, trust_code: bool = False, observer: Observer | None = None,
 ) -> Flow:  # fmt: skip
     """The recipe, its teacher from elsewhere and the run directory, with nothing worked yet; arguments and errors as for `run`."""
     from distillens.recipe import Recipe
@@ -91,7 +90,7 @@ def begin(
         resolved = resolved.model_copy(update={"seed": seed})
     if data is None and resolved.data.source is None:
         raise RecipeError(
-            "data.source: this key is required; it names built-in data or a CSV or Parquet file (from Python: run(…, data=frame))."
+            "data.source: this key is required; it names built-in data, a CSV or Parquet file, or a folder of images (from Python: run(…, data=frame))."
         )
     if isinstance(teacher, (str, Path)):
         resolved, teacher = resolved.with_teacher(teacher), None
@@ -102,7 +101,7 @@ def begin(
 
 
 def read_data(flow: Flow) -> None:
-    """Read, split and check the table; fix the decision that everything later speaks of."""
+    """Read, split and check the table or the images; fix the decision that everything later speaks of."""
     from distillens.data.load import load_dataset
     from distillens.data.saved import save_dataset
     from distillens.recipe.decision import decide
@@ -120,6 +119,8 @@ def read_data(flow: Flow) -> None:
             seed=flow.seed("data"),
             base_dir=flow.recipe.base_dir,
             trust_code=flow.trust_code,
+            size=settings.size,
+            limit=None if settings.limit is None else settings.limit.model_dump(),
         )
         costs = flow.recipe.costs()
         decision = decide(dataset, settings.source, adverse=task.adverse, threshold=task.threshold, costs=costs)
@@ -131,7 +132,7 @@ def read_data(flow: Flow) -> None:
         parts = {part: len(getattr(dataset, part)) for part in ("train", "validation", "test")}
         sizes = " / ".join(f"{part} {rows:,}" for part, rows in parts.items())
         kept_apart = f" · {audit_only} audit-only" if audit_only else ""
-        return f"{sum(parts.values()):,} rows · {len(dataset.columns)} features{kept_apart} · {sizes}"
+        return f"{sum(parts.values()):,} rows · {dataset.contents}{kept_apart} · {sizes}"
 
     flow.stage("data", work, part=flow.parts["data"], code=("data", "pipeline"), given=flow.source_fingerprint())
 
@@ -157,7 +158,7 @@ def train_teacher(flow: Flow) -> None:
         record = flow.card("teacher", "teacher", kind, model, home)
         note = ""
         if flow.given_teacher is not None:
-            record["outside"] = flow.outside()
+            record["outside"] = flow.outside() | {"kept": flow.keep_given(home)}
             assumed = record["outside"]["classes_assumed"]
             note = f" · outputs taken to be {', '.join(assumed)}, in this order" if assumed else ""
             note += " · cannot be refitted, so there is no seed twin" if flow.family is None else ""

@@ -148,13 +148,14 @@ class Run:
 
         work(folder) writes files below `folder`, laid out as below the run directory, and returns a one-line summary.
         part: its part of the recipe. reads: stages whose results it uses. code: sub-packages it runs.
-        given: fingerprint of what was handed in from Python.
+        given: fingerprint of what was handed in from Python. A stage that is worked anew replaces what it wrote earlier
+        once it is done; one that fails leaves that as it was.
         """
         ingredients = {"recipe": part, "code": code_version(tuple(code)), "given": given}
         inputs = {other: self.results[other].key for other in reads}
         key = hashlib.sha256(canonical_json([name, ingredients, inputs]).encode()).hexdigest()
         record_path = self.directory / "stages" / f"{name.replace('/', '.')}.json"
-        reason = ""
+        reason, before = "", set[str]()
         if record_path.exists():
             record = _record(record_path)
             reason = "its record was damaged" if record is None else self._stale(record, key, ingredients, inputs)
@@ -163,7 +164,7 @@ class Run:
                 self.results[name] = result
                 self.drop_partial(name)
                 return result
-            record_path.unlink()
+            before = set() if record is None else set(record["outputs"])
         folder = self.directory / ".work" / name.replace("/", ".")
         shutil.rmtree(folder, ignore_errors=True)
         started = time.monotonic()
@@ -171,7 +172,11 @@ class Run:
             folder.mkdir(parents=True)
             summary = work(folder)
             seconds = time.monotonic() - started
+            record_path.unlink(
+                missing_ok=True
+            )  # not before: a recipe that fails here costs nothing of what the stage had made
             outputs = self._publish(folder)
+            self._remove(before - set(outputs))
         except (OSError, RunError) as error:
             cause = error.__cause__ if isinstance(error, RunError) else error
             if not isinstance(cause, OSError):
@@ -203,6 +208,14 @@ class Run:
             os.replace(source, target)
             sync_folder(target.parent)
         return outputs
+
+    def _remove(self, outputs: set[str]) -> None:
+        """Take away what a stage wrote earlier and does not write any more, so that nobody reads it as this run's."""
+        home = self.directory.resolve()
+        for relative in outputs:
+            path = (self.directory / relative).resolve()
+            if path.is_relative_to(home):  # a record is a file that anybody may have written
+                path.unlink(missing_ok=True)
 
     def _stale(self, record: JSON, key: str, ingredients: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
         """Why a stage cannot be reused; "" when it can."""

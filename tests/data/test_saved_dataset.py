@@ -77,7 +77,7 @@ def test_the_json_keeps_its_contract(tmp_path):
     save_dataset(data, tmp_path, decision=decision)
     written = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     assert set(written) == {
-        "name", "source", "licence", "citation", "task", "classes", "target", "fingerprint", "roles", "columns", "rows", "class_counts",
+        "name", "source", "licence", "citation", "task", "classes", "target", "fingerprint", "roles", "columns", "images", "rows", "class_counts",
         "target_range", "findings", "decision",
     }  # fmt: skip
     assert written["rows"] == {"train": 490, "validation": 210, "test": 300}

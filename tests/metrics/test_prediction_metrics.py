@@ -105,6 +105,19 @@ def test_calibration_equals_logistic_regression_on_every_resample(rows) -> None:
     np.testing.assert_allclose((rows["counts"] * p).sum(axis=1), rows["counts"] @ rows["positive"], atol=1e-9)
 
 
+def test_calibration_of_a_model_that_is_certain_and_often_wrong() -> None:
+    """Leaves that say 0 or 1 have log-odds of ±13.8; Newton's method from a slope of 1 overshoots there."""
+    rng = np.random.default_rng(5)
+    score = np.where(rng.random(300) < 0.4, np.log(1e6 - 1) * rng.choice([-1, 1], 300), rng.normal(size=300))
+    positive = rng.random(300) < 1 / (1 + np.exp(-0.1 * score))
+    counts = np.concatenate([np.ones((1, 300)), rng.multinomial(300, np.full(300, 1 / 300), size=5)])
+    slope = calibration.calibration_slope(score, positive)(counts)
+    for c, own in zip(counts, slope, strict=True):
+        peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+        peer.fit(score[:, None], positive, sample_weight=c)
+        assert own == pytest.approx(peer.coef_[0, 0], abs=1e-5)
+
+
 def test_calibration_of_separated_classes_is_nan() -> None:
     score = np.array([-2.0, -1.0, 1.0, 2.0])
     assert np.isnan(calibration.calibration_slope(score, score > 0)(np.ones((1, 4)))[0])

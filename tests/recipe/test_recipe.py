@@ -34,8 +34,8 @@ def problems_of(recipe: Any, *overrides: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_there_are_four_built_in_recipes() -> None:
-    assert list(builtin_recipes()) == ["breast-cancer", "diabetes", "german-credit", "wine"]
+def test_the_built_in_recipes_are_these() -> None:
+    assert list(builtin_recipes()) == ["breast-cancer", "diabetes", "digits", "fashion-mnist", "german-credit", "wine"]
 
 
 @pytest.mark.parametrize("name", list(builtin_recipes()))

@@ -89,6 +89,7 @@ def test_a_file_runs_from_the_command_line_and_its_bytes_are_in_the_key(home: Pa
     assert teacher["outside"] == {
         "from": "file", "name": "../m.json", "refittable": False, "classes_assumed": ["bad", "good"],
         "twin": "not available: the teacher came as a finished model and cannot be refitted",
+        "kept": "teacher/given/m.json",
     }  # fmt: skip
     assert teacher["validation"]["auc"] > 0.85
     assert not (home / "run/controls/twin").exists()
@@ -101,6 +102,41 @@ def test_a_file_runs_from_the_command_line_and_its_bytes_are_in_the_key(home: Pa
     assert before["data.json"] == after["data.json"]
     assert before["teacher.json"] != after["teacher.json"]
     assert before["targets.json"] != after["targets.json"]
+
+
+def test_a_run_keeps_the_file_and_can_be_asked_when_it_is_gone(home: Path) -> None:
+    """A teacher that distillens trained and one from a file follow each other in one folder: the last one answers."""
+    from distillens.verbs.explain import explain_run
+
+    explained = entry(explain=[{"kind": "kernel_shap", "budget": 8, "rows": 4, "background": {"rows": 5}}])
+    distillens.run(explained | {"data": explained["data"] | {"source": str(home / "data.csv")}}, out="r")
+    assert Path("r/teacher/model.safetensors").is_file()
+    file = booster_file(home / "teacher.json")
+    given = explained | {
+        "data": explained["data"] | {"source": str(home / "data.csv")},
+        "teacher": {"file": "teacher.json"},
+    }
+    distillens.run(given, out="r", resume=True)
+    assert not Path("r/teacher/model.safetensors").exists()
+    said = explain_run("r", model="teacher").explanation
+    file.unlink()
+    again = explain_run("r", model="teacher").explanation
+    np.testing.assert_array_equal(again.values, said.values)
+    assert explain_run("r").model == "tree"
+
+
+def test_a_teacher_that_is_code_is_asked_only_when_trusted(home: Path) -> None:
+    from distillens.verbs.explain import explain_run
+
+    (home / "elsewhere.py").write_text(
+        "import numpy as np\n\ndef rule(frame):\n    p = np.clip(0.5 + 0.2 * frame['a'].to_numpy(), 0, 1)\n    return np.stack([1 - p, p], 1)\n"
+    )
+    explained = entry(explain=[{"kind": "kernel_shap", "budget": 8, "rows": 4, "background": {"rows": 5}}])
+    distillens.run(explained | {"teacher": {"use": "elsewhere:rule"}}, out="r", trust_code=True)
+    assert explain_run("r").model == "tree"  # two classes: the student is asked about one fixed class, and no code runs
+    with pytest.raises(InputError, match="needs --trust-code"):
+        explain_run("r", model="teacher")
+    assert explain_run("r", model="teacher", trust_code=True).model == "teacher"
 
 
 def test_classes_that_the_file_does_not_name_are_mapped(home: Path) -> None:

@@ -73,9 +73,9 @@ def _recipes() -> Items:
 
 
 def _data() -> Items:
-    from distillens.data.builtin import BUILTIN
+    from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
 
-    return [(name, f"{record.title} [{record.licence}]") for name, record in BUILTIN.items()]
+    return [(name, f"{record.title} [{record.licence}]") for name, record in (BUILTIN | BUILTIN_IMAGES).items()]
 
 
 SETS: dict[str, Callable[[], Items]] = {

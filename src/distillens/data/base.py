@@ -242,6 +242,12 @@ class Dataset:
         return self.train.inputs.columns if isinstance(self.train.inputs, Table) else ()
 
     @property
+    def contents(self) -> str:
+        """What a row is, in words: `17 features`, or `images of 28×28 pixels, 1 channel`."""
+        inputs = self.train.inputs
+        return f"{len(self.columns)} features" if isinstance(inputs, Table) else f"images of {inputs.text}"
+
+    @property
     def outputs(self) -> int:
         """K: number of model outputs (classes, or 1 for regression)."""
         return len(self.classes) if self.classes else 1

@@ -48,6 +48,12 @@ class Images:
         return channels, height, width
 
     @property
+    def text(self) -> str:
+        """`28×28 pixels, 1 channel`."""
+        channels, height, width = self.shape
+        return f"{height}×{width} pixels, {channels} channel{'s' if channels > 1 else ''}"
+
+    @property
     def patch(self) -> int:
         """Side in pixels of the square patches that are explained: about seven of them in a row."""
         return -(-max(self.shape[1:]) // PATCHES)

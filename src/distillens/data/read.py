@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillens.data.builtin import BUILTIN
+from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
 from distillens.errors import DataError, did_you_mean
 from distillens.store import file_hash
 
@@ -76,7 +76,7 @@ def _from_file(path: Path, written: str) -> Source:
     if path.exists() and not path.is_file():
         raise DataError(f"{written} is a pipe or a device; save the table as an ordinary CSV or Parquet file.")
     if not path.is_file():
-        hint = did_you_mean(written, BUILTIN) if not path.suffix else _sibling(path)
+        hint = did_you_mean(written, (*BUILTIN, *BUILTIN_IMAGES)) if not path.suffix else _sibling(path)
         raise DataError(
             f"There is no file {written}{'' if path.suffix else ', and no built-in data of that name'}.{hint}"
         )

@@ -43,11 +43,23 @@ def dataset_summary(dataset: Dataset) -> JSON:
         "fingerprint": dataset.fingerprint,
         "roles": dict(dataset.roles),
         "columns": [column.to_json() for column in dataset.columns],
+        "images": _image_summary(dataset),
         "rows": {name: len(split) for name, split in splits.items()},
         "class_counts": counts,
         "target_range": target_range,
         "findings": [finding.to_json() for finding in dataset.findings],
     }
+
+
+def _image_summary(dataset: Dataset) -> JSON | None:
+    """Size, channels and a few pictures of each class; None for a table."""
+    inputs = dataset.train.inputs
+    if not isinstance(inputs, Images):
+        return None
+    from distillens.data.pictures.sheet import contact_sheet
+
+    channels, height, width = inputs.shape
+    return {"channels": channels, "height": height, "width": width, "sheet": contact_sheet(dataset)}
 
 
 def save_dataset(dataset: Dataset, folder: Path, *, decision: Mapping[str, Any] | None = None) -> None:

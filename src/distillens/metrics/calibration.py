@@ -66,12 +66,21 @@ def _calibration(log_odds: Floats, positive: NDArray[np.bool_], *, slope: bool) 
     y = positive.astype(np.float64)
     start: tuple[float, float] | None = None
 
+    def fit(weights: Floats, begin: tuple[float, float], steps: int) -> tuple[Floats, Floats]:
+        a, s = _newton(log_odds, y, weights, slope=slope, start=begin, steps=steps)
+        lost = np.isnan(a)
+        if slope and lost.any():
+            # From a slope of 1, probabilities near 0 and 1 (leaves that are certain) throw the first step beyond return; from the
+            # fit without a score, where every row has the same curvature, it comes home.
+            a[lost], s[lost] = _newton(log_odds, y, weights[lost], slope=True, start=(0.0, 0.0), steps=40)
+        return a, s
+
     def of(weights: Floats) -> Floats:
         nonlocal start
         if start is None:  # resamples start from the solution of all rows: three or four steps instead of ten
-            a, s = _newton(log_odds, y, np.ones((1, len(y))), slope=slope, start=(0.0, 1.0), steps=40)
+            a, s = fit(np.ones((1, len(y))), (0.0, 1.0), 40)
             start = (float(a[0]), float(s[0])) if np.isfinite(a[0] + s[0]) else (0.0, 1.0)
-        a, s = _newton(log_odds, y, weights, slope=slope, start=start, steps=25)
+        a, s = fit(weights, start, 25)
         return s if slope else a
 
     return of

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from distillens.data.builtin import BUILTIN
+from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
+from distillens.data.pictures.source import is_image_text
 from distillens.errors import RecipeError, did_you_mean
 from distillens.explainers.base import EXPLAINERS
 from distillens.frontier.sizes import check_families
@@ -115,9 +116,14 @@ class Recipe(Part):
         return self._base_dir
 
     def data_path(self) -> Path | None:
-        """The data file, when the source is one; it need not exist."""
+        """The data file or folder, when the source is one; it need not exist."""
         source = self.data.source
-        if source is None or source in BUILTIN or (":" in source and not Path(source).suffix):
+        if (
+            source is None
+            or source in BUILTIN
+            or source in BUILTIN_IMAGES
+            or (":" in source and not Path(source).suffix)
+        ):
             return None
         return Path(source) if self._base_dir is None else self._base_dir / source
 
@@ -342,15 +348,20 @@ def _entries(raw: dict[str, Any]) -> list[str]:
 def _data(data: Entry) -> list[str]:
     """The split, looked at by itself because the pipeline hands it on as it is; and what built-in data bring along."""
     problems: list[str] = []
+    source = data.get("source")
+    images = isinstance(source, str) and is_image_text(source)
+    # images may come with a test set of their own, so that only `load_dataset` knows whether a share is to be drawn
+    shares = {} if images else {"test": 0.3, "validation": 0.3}
+    if images and data.get("target") is None:
+        data["target"] = "class"
     if isinstance(data.get("split"), dict):
         try:
             split = SplitSettings.model_validate_json(json.dumps(data["split"])).model_dump(exclude_none=True)
-            data["split"] = ({} if "column" in split else {"test": 0.3, "validation": 0.3}) | split
+            data["split"] = ({} if "column" in split else shares) | split
         except ValidationError as error:
             problems = sentences(error, data["split"], SplitSettings, path="data.split")
     elif data.get("split") is None:
-        data["split"] = {"test": 0.3, "validation": 0.3}
-    source = data.get("source")
+        data["split"] = shares
     if isinstance(source, str) and source in BUILTIN:
         if data.get("target") is None:
             data["target"] = BUILTIN[source].target

@@ -32,6 +32,7 @@ INSIDE = {  # explainers that look inside models, and the kinds they can read
     "tree_shap": ("tree", "boosted_trees"),
     "intrinsic": ("linear", "tree", "additive", "scorecard"),
 }
+OF_PATCHES = ("kernel_shap", "permutation_shap", "exact_shapley")  # explainers that take images
 PACKAGES = {"network": ("torch",), "boosted_trees": ("sklearn",), "tree": ("sklearn",), "additive": ("interpret",), "linear": ("scipy",),
             "scorecard": ("scipy",), "soft_tree": ("torch",), "onnx": ("onnx", "onnxruntime")}  # fmt: skip
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "interpret": "interpret-core"}
@@ -90,7 +91,8 @@ def check(
     if dataset is not None:
         for problem in _together(recipe, dataset, checked, trust_code=trust_code):
             checked.problems.append(problem)
-        checked.cost = estimate_cost(recipe, dataset)
+        if dataset.is_table or not checked.problems:  # networks are timed, and a wrong one cannot be
+            checked.cost = estimate_cost(recipe, dataset)
     return checked
 
 
@@ -109,30 +111,36 @@ def untrusted(recipe: Recipe) -> list[str]:
 # ── the data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | None:
     from distillens.data.load import load_dataset
+    from distillens.data.pictures.source import is_image_source
     from distillens.data.read import open_source
     from distillens.recipe.decision import decide
 
     settings = recipe.data
     if settings.source is None:
-        checked.problems.append("data.source: this key is required; it names built-in data or a CSV or Parquet file.")
+        checked.problems.append(
+            "data.source: this key is required; it names built-in data, a CSV or Parquet file, or a folder of images."
+        )
         return None
     if ":" in settings.source and recipe.data_path() is None and not trust_code:
         return None
     with _heard(checked):
-        try:
-            frame = open_source(settings.source, base_dir=recipe.base_dir, trust_code=trust_code).frame
-        except InputError as error:
-            checked.problems.append(f"data.source: {error}")
-            return None
-        missing = [f"{place}: there is no column {name!r} in the data.{did_you_mean(name, frame.columns)}"
-                   for place, name in _columns_named(recipe) if name not in frame.columns]  # fmt: skip
-        checked.problems += missing
-        if missing:
-            return None
+        given: Any = settings.source
+        if not is_image_source(given, base_dir=recipe.base_dir):
+            try:
+                given = open_source(settings.source, base_dir=recipe.base_dir, trust_code=trust_code).frame
+            except InputError as error:
+                checked.problems.append(f"data.source: {error}")
+                return None
+            missing = [f"{place}: there is no column {name!r} in the data.{did_you_mean(name, given.columns)}"
+                       for place, name in _columns_named(recipe) if name not in given.columns]  # fmt: skip
+            checked.problems += missing
+            if missing:
+                return None
         try:
             dataset = load_dataset(
-                source=frame, target=settings.target, roles=settings.roles, split=settings.split, task=recipe.task.kind,
-                name=recipe.name, seed=stage_seed(recipe.seed, "data"),
+                source=given, target=settings.target, roles=settings.roles, split=settings.split, task=recipe.task.kind,
+                name=recipe.name, seed=stage_seed(recipe.seed, "data"), base_dir=recipe.base_dir, size=settings.size,
+                limit=None if settings.limit is None else settings.limit.model_dump(),
             )  # fmt: skip
         except InputError as error:
             checked.problems.append(f"data: {error}")
@@ -153,7 +161,7 @@ def _data(recipe: Recipe, checked: Checked, *, trust_code: bool) -> Dataset | No
         if dataset.classes
         else "regression"
     )
-    checked.lines["data"] = f"{total:,} rows · {len(dataset.columns)} features · {sizes}"
+    checked.lines["data"] = f"{total:,} rows · {dataset.contents} · {sizes}"
     checked.lines["task"] = f"{task} (target {dataset.target})"
     return dataset
 
@@ -207,6 +215,8 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
         explainers = recipe.build_explainers(trust_code=trust_code)
     except InputError:  # code that nobody trusts, reported before
         return
+    if not dataset.is_table:
+        yield from _of_images(recipe)
     for name, student in students.items():
         if dataset.task not in getattr(student, "tasks", (dataset.task,)):
             yield f"students.{name}: {student.kind} is for {' and '.join(student.tasks)} tasks, and this is a {dataset.task} task."
@@ -215,7 +225,7 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
                 yield from _inside(f"students.{name}", recipe, student, student.objectives_for(dataset.classes))
             except InputError as error:
                 yield f"students.{name}: {error}"
-    if recipe.frontier is not None:
+    if recipe.frontier is not None and dataset.is_table:
         from distillens.recipe.frontier import frontier_members
 
         try:
@@ -227,6 +237,25 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
         yield from _explainer(f"explain.{position}", kind, explainer, dataset, checked)
         if explainer.kind in INSIDE:
             yield from _only_kinds(f"explain.{position}", recipe, explainer.kind)
+
+
+def _of_images(recipe: Recipe) -> Iterator[str]:
+    """What reads tables only, in a recipe whose data are images."""
+    for path, entry in _families(recipe):
+        kind, model = entry.get("kind"), entry.get("model")
+        if kind is not None and ":" not in str(kind) and kind != "network":
+            yield f"{path}: {kind} reads tables, and the data are images; use {{kind: network, model: {{kind: resnet, depth: 8}}}}."
+        elif kind == "network" and isinstance(model, Mapping) and "hidden" in model:
+            yield f"{path}.model: a multilayer perceptron reads tables, and the data are images; use {{kind: resnet, depth: 8}}."
+    if recipe.frontier is not None:
+        yield "frontier: its families read tables, and the data are images; remove it."
+    if recipe.audit.slices != "auto":
+        yield "audit.slices: images have no columns to slice by; use auto."
+    for i, entry in enumerate(recipe.explain):
+        if ":" not in str(entry.get("kind")) and entry.get("kind") not in OF_PATCHES:
+            yield f"explain.{i}: {entry.get('kind')} explains tables, and the data are images; use {', '.join(OF_PATCHES)}."
+        if (entry.get("background") or {}).get("from") == "file":
+            yield f"explain.{i}.background: a file holds rows of a table, and the data are images; use train, validation or test."
 
 
 def _inside(path: str, recipe: Recipe, student: Any, objectives: Sequence[Any]) -> Iterator[str]:
@@ -290,7 +319,7 @@ def _background(path: str, recipe: Recipe, explainer: Any, dataset: Dataset, che
     from distillens.data.background import open_background
 
     settings = getattr(explainer, "background", None)
-    if settings is None:
+    if settings is None or (settings.get("from") == "file" and not dataset.is_table):
         return
     source, wanted = settings.get("from", "train"), int(settings.get("rows", 100))
     if source == "file":
@@ -314,7 +343,7 @@ def _explainer(path: str, kind: str, explainer: Any, dataset: Dataset, checked: 
     from distillens.explainers.units import units_of
 
     try:
-        units = len(units_of(dataset.columns, getattr(explainer, "groups", None)))
+        units = len(units_of(dataset.train.inputs.columns, getattr(explainer, "groups", None)))
     except InputError as error:
         yield f"{path}.groups: {error}"
         return

@@ -63,16 +63,31 @@ class SplitSettings(Part):
         return self
 
 
-class DataSettings(Part):
-    """source: a built-in name, a CSV or Parquet file (relative to the recipe), or package.module:function.
+Side = Annotated[int, Field(ge=1, le=4096)]
+Rows = Annotated[int, Field(ge=1)]
 
-    roles: role → columns; None: the built-in data's own. split: as `load_dataset` takes it.
+
+class LimitSettings(Part):
+    """How many rows of a split are kept, drawn in proportion to its classes."""
+
+    train: Rows | None = None
+    validation: Rows | None = None
+    test: Rows | None = None
+
+
+class DataSettings(Part):
+    """source: a built-in name, a CSV or Parquet file, a folder of images or an .npz file (relative to the recipe), or package.module:function.
+
+    roles: role → columns; None: the built-in data's own. split: as `load_dataset` takes it. Of images, size: one side in pixels or
+    [height, width]; limit: how many rows of a split are kept.
     """
 
     source: Annotated[str, Field(min_length=1)] | None = None
     target: Name | None = None
     roles: Roles | None = None
     split: dict[str, Any] = {}
+    size: Side | Annotated[tuple[Side, Side], Field(strict=False)] | None = None
+    limit: LimitSettings | None = None
 
     @field_validator("split", mode="before")
     @classmethod

@@ -61,7 +61,7 @@ def _front_matter(passport: Json, audit: Json | None) -> dict[str, Any]:
     if not own:
         front["license_name"] = "not-stated"
     if data.get("task") in PIPELINES:
-        front["pipeline_tag"] = PIPELINES[data["task"]]
+        front["pipeline_tag"] = "image-classification" if data.get("images") else PIPELINES[data["task"]]
     if audit:
         numbers = [
             m for m in audit["metrics"]
@@ -71,8 +71,8 @@ def _front_matter(passport: Json, audit: Json | None) -> dict[str, Any]:
         front["model-index"] = [{
             "name": clean(passport["chosen"]["id"]),
             "results": [{
-                "task": {"type": PIPELINES[audit["task"]]},
-                "dataset": {"name": clean(data.get("name") or passport["name"]), "type": "tabular"},
+                "task": {"type": "image-classification" if data.get("images") else PIPELINES[audit["task"]]},
+                "dataset": {"name": clean(data.get("name") or passport["name"]), "type": "image" if data.get("images") else "tabular"},
                 "metrics": [{"type": m["name"], "name": Words("en").metric(m["name"]), "value": m["estimate"]["value"]} for m in numbers],
             }],
         }]  # fmt: skip

@@ -93,7 +93,7 @@ def _data_facts(w: Words, data: Json, p: Json) -> Facts:
             w("provenance.rows"),
             w("provenance.rows_text", {part: w.number(rows.get(part)) for part in ("train", "validation", "test")}),
         ),
-        (w("provenance.features"), w.number(len(data["columns"]))),
+        *_contents(w, data),
         (w("provenance.overlap"), _overlap(w, data, p)),
         (w("provenance.hash"), code(data.get("fingerprint"))),
     ]
@@ -114,6 +114,16 @@ def _data_facts(w: Words, data: Json, p: Json) -> Facts:
         if columns
     ]
     return facts
+
+
+def _contents(w: Words, data: Json) -> Facts:
+    """What a row is: so many features, or an image of some size."""
+    images = data.get("images")
+    if not images:
+        return [(w("provenance.features"), w.number(len(data["columns"])))]
+    key = "provenance.images_grey" if images["channels"] == 1 else "provenance.images_colour"
+    sides = {"height": w.number(images["height"]), "width": w.number(images["width"])}
+    return [(w("provenance.images"), w(key, sides))]
 
 
 def _overlap(w: Words, data: Json, p: Json) -> str:

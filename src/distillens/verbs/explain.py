@@ -155,7 +155,10 @@ def explain_run(
     explainer = flow.explainers[chosen]
     picked = rows_of_run(flow, rows)
     classes = flow.dataset.classes
-    index = _targets(flow.models["teacher"], picked, classes, flow.decision, target)
+    teacher = flow.models[
+        "teacher" if len(classes) > 2 else name
+    ]  # two classes: one fixed class, whatever the teacher says
+    index = _targets(teacher, picked, classes, flow.decision, target)
     background = flow.background(chosen)
     made = explain_rows(
         explainer, flow.models[name], picked, target=index, background=background, seed=flow.seed("explain", chosen, ""),
@@ -183,11 +186,14 @@ def open_run(directory: str | Path, *, trust_code: bool) -> Flow:
             f"{run.directory} holds no data and models; it was written by `distillens audit`, or the run did not get that far."
         )
     recipe = Recipe.load(str(run.directory / "recipe.yaml"))
-    return Flow(recipe, run, None, None, trust_code, Silent())
+    flow = Flow(recipe, run, None, None, trust_code, Silent())
+    flow.recall_teacher()
+    return flow
 
 
 def model_name(flow: Flow, name: str | None) -> str:
     """The student named, or the chosen one. InputError with a suggestion, RunError when it was not saved."""
+    from distillens.flow import NO_TEACHER
     from distillens.store import read_json
 
     folder = flow.run.directory
@@ -196,8 +202,11 @@ def model_name(flow: Flow, name: str | None) -> str:
     if name not in (*flow.recipe.students, "teacher"):
         raise InputError(f"The run has no student {name!r}.{did_you_mean(name, (*flow.recipe.students, 'teacher'))}")
     home = folder / "teacher" if name == "teacher" else folder / "students" / name
-    if not (home / "model.safetensors").is_file():
-        raise RunError(f"The run does not hold {name!r} as a file: it was handed in from Python, or is not fitted yet.")
+    if name == "teacher":
+        if flow.given_teacher is None and not (home / "model.safetensors").is_file():
+            raise RunError(f"The run does not hold its teacher: {NO_TEACHER}.")
+    elif not (home / "model.safetensors").is_file():
+        raise RunError(f"The run does not hold {name!r} as a file: it is not fitted yet.")
     return name
 
 

@@ -66,6 +66,7 @@ def _of_run(
     directory: Path, options: Mapping[str, Any], out: str | Path | None, trust_code: bool, observer: Observer | None
 ) -> tuple[JSON, Path]:
     from distillens import pipeline
+    from distillens.flow import NO_TEACHER
     from distillens.progress import Silent
     from distillens.recipe.frontier import with_frontier
     from distillens.verbs.explain import open_run
@@ -73,12 +74,10 @@ def _of_run(
     flow = open_run(directory, trust_code=trust_code)
     flow.recipe = with_frontier(flow.recipe, options)
     flow.observer = observer or Silent()
-    flow.given_teacher = flow.recipe.outside_teacher(trust_code=trust_code)
     home = flow.run.directory
     if flow.given_teacher is None and not (home / "teacher" / "model.safetensors").is_file():
         raise RunError(
-            f"The teacher of {home} is not there as a file: it was handed in from Python, or is not fitted yet; from Python, "
-            "distillens.frontier.frontier takes any model."
+            f"The teacher of {home} is not there: {NO_TEACHER}; from Python, distillens.frontier.frontier takes any model."
         )
     if not (home / "targets" / "targets.safetensors").is_file():
         raise RunError(f"{home} has no targets: the run did not get that far (--resume goes on with it).")

@@ -49,13 +49,12 @@ class ImageSource:
 
 
 def is_image_text(source: str) -> bool:
-    """Whether a source named in a recipe can only be images: by its name alone, no disk is touched."""
+    """Whether a source named in a recipe can only be images, because it is no table by its name; no disk is touched."""
     if source in BUILTIN_IMAGES:
         return True
     if source in BUILTIN or ":" in source:
         return False
-    suffix = Path(source).suffix.lower()
-    return suffix == ARRAYS_ENDING or (suffix not in TABLE_ENDINGS and ("/" in source or source in (".", "..")))
+    return Path(source).suffix.lower() not in TABLE_ENDINGS
 
 
 def is_image_source(source: Any, *, base_dir: Path | None = None) -> bool:
@@ -66,7 +65,8 @@ def is_image_source(source: Any, *, base_dir: Path | None = None) -> bool:
             return True
         if text in BUILTIN:
             return False
-        return Path(text).suffix.lower() == ARRAYS_ENDING or (Path(base_dir or "") / text).is_dir()
+        suffix = Path(text).suffix.lower()
+        return suffix == ARRAYS_ENDING or (suffix not in TABLE_ENDINGS and (Path(base_dir or "") / text).is_dir())
     if isinstance(source, tuple):
         return len(source) == 2
     if isinstance(source, (list, dict)) or hasattr(source, "columns") or hasattr(source, "dtype"):
