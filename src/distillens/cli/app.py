@@ -131,14 +131,14 @@ def run(
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", metavar="COL", help="The column to predict.", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file, or a folder of images.", show_default=False)],
+    target: Annotated[str | None, typer.Option("--target", metavar="COL", help="The column to predict; not needed for images.", show_default=False)] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the recipe if it exists.")] = False,
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="FILE", help="A model file to distil from.", show_default=False)] = None,
     quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
 ) -> int:  # fmt: skip
-    """Look at a table and write a commented recipe for it."""
+    """Look at a table or at images and write a commented recipe for them."""
     del debug  # looked at by `main`
     from distillens.recipe.sketch import write_recipe
 

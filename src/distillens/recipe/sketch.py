@@ -1,4 +1,4 @@
-"""`distillens init`: a commented recipe for a table, with everything that was guessed said to be a guess.
+"""`distillens init`: a commented recipe for a table (image_sketch.py: for images), with everything that was guessed said to be a guess.
 
 Names come from the data and are anybody's text: every one goes through YAML's own quoting, in comments too.
 """
@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillens.data.builtin import BUILTIN
+from distillens.data.builtin import BUILTIN, BUILTIN_IMAGES
 from distillens.errors import DataError, RecipeError, RunError
 from distillens.recipe.base import Recipe, folder_name
 from distillens.recipe.teacher import outside_entry
-from distillens.recipe.text import parse_yaml, scalar_yaml
+from distillens.recipe.text import comment, parse_yaml, scalar_yaml
 from distillens.store import write_text
 
 if TYPE_CHECKING:
+    from distillens.data.pictures.sketch import ImageSketch
     from distillens.data.sketch import ColumnSketch, Sketch
 
 ROLE_WORDS = {"audit_only": "never enters a model; used to compare groups", "id": "never enters a model",
@@ -25,22 +26,37 @@ ROLE_WORDS = {"audit_only": "never enters a model; used to compare groups", "id"
               "weight": "weight of each row"}  # fmt: skip
 
 
-def write_recipe(data: str, target: str, *, out: Path, force: bool = False, teacher: str | None = None) -> Sketch:
-    """Look at a table and write a recipe for it to `out`; the recipe loads. teacher: a model file to distil from.
+def write_recipe(
+    data: str, target: str | None = None, *, out: Path, force: bool = False, teacher: str | None = None
+) -> Sketch | ImageSketch:
+    """Look at a table or at images and write a recipe for them to `out`; the recipe loads. teacher: a model file to distil from.
 
-    Raises DataError for a table or target that cannot be used, RunError when `out` exists and `force` is False.
+    target: the column to predict; of images, what to call that which is predicted. Raises DataError for data or a target that cannot be used,
+    RunError when `out` exists and `force` is False.
     """
+    from distillens.data.pictures.source import is_image_source
     from distillens.data.sketch import sketch
 
     if out.is_dir():
         raise RunError(f"{out} is a folder; --out names the recipe file to write.")
     if out.exists() and not force:
         raise RunError(f"{out} already exists and was not touched; choose another --out, or replace it with --force.")
+    entry = None if teacher is None else outside_entry(teacher, out.resolve().parent)
+    if is_image_source(data):
+        from distillens.data.pictures.sketch import sketch_images
+        from distillens.recipe.image_sketch import image_lines
+
+        images = sketch_images(data, target)
+        text = "\n".join(image_lines(images, source_for(data, out), out, entry)) + "\n"
+        Recipe.load(_checked(text))
+        write_text(out, text)
+        return images
+    if target is None:
+        raise DataError(f"Which column of {data} is to be predicted? Name it: --target COLUMN.")
     seen = sketch(data, target)
     if not any(column.role == "feature" for column in seen.columns):
         others = ", ".join(f"{c.name!r} ({c.reason or c.role})" for c in seen.columns if c.role != "target")
         raise DataError(f"{data} has no column to learn from besides {target!r}{': ' + others if others else ''}.")
-    entry = None if teacher is None else outside_entry(teacher, out.resolve().parent)
     text = recipe_text(seen, source_for(data, out), out=out, teacher=entry)
     Recipe.load(_checked(text))  # a recipe that init writes must load; everything quoted must read back
     write_text(out, text)
@@ -49,7 +65,7 @@ def write_recipe(data: str, target: str, *, out: Path, force: bool = False, teac
 
 def source_for(data: str, out: Path) -> str:
     """The data as the recipe at `out` has to name it: relative to the recipe's folder, unless built in."""
-    if data in BUILTIN:
+    if data in BUILTIN or data in BUILTIN_IMAGES:
         return data
     path = Path(data).resolve()
     try:
@@ -65,7 +81,7 @@ def recipe_text(seen: Sketch, source: str, *, out: Path, teacher: Mapping[str, s
 
 def _lines(seen: Sketch, source: str, out: Path, teacher: Mapping[str, str] | None) -> Iterator[str]:
     q = scalar_yaml
-    yield f"# distillens run {_comment(str(out))}"
+    yield f"# distillens run {comment(str(out))}"
     yield "#"
     yield f"# Written by distillens init after a look at {seen.rows:,} rows. Everything below is a suggestion: read it, change it."
     yield f"name: {q(folder_name(Path(source).stem))}  # the run is written to runs/NAME"
@@ -93,7 +109,7 @@ def _lines(seen: Sketch, source: str, out: Path, teacher: Mapping[str, str] | No
     yield "  net: {kind: network, model: {kind: mlp, hidden: [32]}}"
     rising = next((c.name for c in seen.columns if c.role == "feature" and c.kind == "numeric"), None)
     if rising is not None and seen.task != "multiclass":
-        yield f"  # an additive, tree or linear student can be held monotone: monotone: {{{_comment(q(rising))}: +1}}"
+        yield f"  # an additive, tree or linear student can be held monotone: monotone: {{{comment(q(rising))}: +1}}"
     yield "explain:"
     yield "  - {kind: kernel_shap, budget: 1024, background: {from: train, rows: 50}, rows: 100}"
     yield "controls: standard  # none | standard | full; distillens check says what they cost"
@@ -111,7 +127,7 @@ def _task_words(seen: Sketch) -> str:
         low, high = seen.target_range or (float("nan"), float("nan"))
         return f"  # regression, from {low:g} to {high:g}"
     return (
-        f"  # {seen.task}: {', '.join(f'{_comment(name)} {count:,}' for name, count in list(seen.classes.items())[:8])}"
+        f"  # {seen.task}: {', '.join(f'{comment(name)} {count:,}' for name, count in list(seen.classes.items())[:8])}"
     )
 
 
@@ -121,13 +137,13 @@ def _columns(seen: Sketch) -> Iterator[str]:
         if column.role != "target":
             yield f"  #   {_about(column)}"
     for finding in seen.findings:
-        yield f"  # note: {_comment(finding.text)}"
+        yield f"  # note: {comment(finding.text)}"
 
 
 def _about(column: ColumnSketch) -> str:
-    examples = ", ".join(_comment(example) for example in column.examples[:3])
+    examples = ", ".join(comment(example) for example in column.examples[:3])
     missing = f", {column.missing:.0%} missing" if column.missing else ""
-    return f"{_comment(scalar_yaml(column.name))}: {column.kind}, {column.distinct:,} values{missing}{', e.g. ' + examples if examples else ''}"
+    return f"{comment(scalar_yaml(column.name))}: {column.kind}, {column.distinct:,} values{missing}{', e.g. ' + examples if examples else ''}"
 
 
 def _roles(seen: Sketch) -> Iterator[str]:
@@ -140,7 +156,7 @@ def _roles(seen: Sketch) -> Iterator[str]:
         yield f"    {role}:  # {ROLE_WORDS.get(role, '')}"
         for column in suggested:
             if column.role == role:
-                yield f"      - {scalar_yaml(column.name)}{'  # ' + _comment(column.reason) if column.reason else ''}"
+                yield f"      - {scalar_yaml(column.name)}{'  # ' + comment(column.reason) if column.reason else ''}"
 
 
 def _task(seen: Sketch) -> Iterator[str]:
@@ -150,17 +166,11 @@ def _task(seen: Sketch) -> Iterator[str]:
     yield "task:"
     yield f"  kind: {seen.task}"
     if seen.adverse is not None:
-        yield f"  adverse: {scalar_yaml(seen.adverse)}  # a guess ({_comment(seen.adverse_reason)}): the decision that has to be explained to somebody"
+        yield f"  adverse: {scalar_yaml(seen.adverse)}  # a guess ({comment(seen.adverse_reason)}): the decision that has to be explained to somebody"
     else:
         yield "  # adverse: CLASS  # the decision that has to be explained to somebody; no class suggested itself"
     if seen.task == "binary":
         yield "  threshold: 0.5  # the adverse class is decided from this probability on"
-
-
-def _comment(text: str) -> str:
-    """One line that stays a comment: no line breaks, no control characters, cut short."""
-    kept = "".join(ch if ch.isprintable() else " " for ch in text)
-    return kept if len(kept) <= 100 else kept[:99] + "…"
 
 
 def _checked(text: str) -> dict[str, object]:

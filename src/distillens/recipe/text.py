@@ -184,6 +184,12 @@ def scalar_yaml(value: str | int | float | bool | None) -> str:
     )
 
 
+def comment(text: str) -> str:
+    """One line that stays a comment: no line breaks, no control characters, cut short."""
+    kept = "".join(ch if ch.isprintable() else " " for ch in text)
+    return kept if len(kept) <= 100 else kept[:99] + "…"
+
+
 def plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
     """A copy made of dict, list, str, int, float, bool and None; what is not plain is added to `problems`."""
     if depth > DEEPEST:
