@@ -239,25 +239,6 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
             yield from _only_kinds(f"explain.{position}", recipe, explainer.kind)
 
 
-def _of_images(recipe: Recipe) -> Iterator[str]:
-    """What reads tables only, in a recipe whose data are images."""
-    for path, entry in _families(recipe):
-        kind, model = entry.get("kind"), entry.get("model")
-        if kind is not None and ":" not in str(kind) and kind != "network":
-            yield f"{path}: {kind} reads tables, and the data are images; use {{kind: network, model: {{kind: resnet, depth: 8}}}}."
-        elif kind == "network" and isinstance(model, Mapping) and "hidden" in model:
-            yield f"{path}.model: a multilayer perceptron reads tables, and the data are images; use {{kind: resnet, depth: 8}}."
-    if recipe.frontier is not None:
-        yield "frontier: its families read tables, and the data are images; remove it."
-    if recipe.audit.slices != "auto":
-        yield "audit.slices: images have no columns to slice by; use auto."
-    for i, entry in enumerate(recipe.explain):
-        if ":" not in str(entry.get("kind")) and entry.get("kind") not in OF_PATCHES:
-            yield f"explain.{i}: {entry.get('kind')} explains tables, and the data are images; use {', '.join(OF_PATCHES)}."
-        if (entry.get("background") or {}).get("from") == "file":
-            yield f"explain.{i}.background: a file holds rows of a table, and the data are images; use train, validation or test."
-
-
 def _inside(path: str, recipe: Recipe, student: Any, objectives: Sequence[Any]) -> Iterator[str]:
     """What a network student wants of its teacher besides answers, and a teacher that is no network does not have."""
     from distillens.students.live_teacher import looking_inside
