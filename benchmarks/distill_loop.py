@@ -7,7 +7,8 @@ Named before the run
 Images of 32×32×3 (random pixels: the arithmetic is the same), batches of 64, 10 classes, SGD with Nesterov momentum, loss
 ½ cross-entropy + ½ KD at temperature 4. Teacher: ResNet-32×4 (7.4 M parameters). Students: ResNet-8×4 (1.2 M), ResNet-8 (0.08 M).
 
-    bare KD        a loop by hand: teacher in eval mode without gradients, student, loss, backward, step; float tensors in memory
+    bare KD        a loop by hand: teacher in eval mode without gradients, then the student (this order is the faster one), loss,
+                   backward, step; float tensors in memory
     torchdistill   its DistillationBox: forward_process and post_forward_process on the same tensors in memory, no data loader
     labels         the bare loop without a teacher: cross-entropy alone
     live           ours, asking the teacher in every step; pixels in memory as uint8, preprocessed in every step
@@ -112,11 +113,12 @@ def by_hand(work: Work, name: str, *, distilled: bool) -> float:
     began = work.clock()
     for rows in torch.split(torch.randperm(len(work.labels)), work.batch):
         x, y = work.inputs[rows], work.labels[rows]
-        outputs = student(x)
-        loss = nn.functional.cross_entropy(outputs, y)
         if distilled:
             with torch.no_grad():
                 answers = teacher(x)
+        outputs = student(x)
+        loss = nn.functional.cross_entropy(outputs, y)
+        if distilled:
             loss = 0.5 * loss + 0.5 * kd(outputs, answers)
         optimizer.zero_grad()
         loss.backward()

@@ -40,7 +40,9 @@ def test_importing_the_package_imports_nothing_beyond_the_standard_library() -> 
     assert third_party <= {"distillens"}
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("run", "--help"), ("--version",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("run", "--help"), ("cache", "build", "--help"), ("--version",)], ids=" ".join
+)
 def test_help_imports_no_library_for_computing(argv: tuple[str, ...]) -> None:
     assert not imported_by(cli(*argv)) & {*HEAVY, "numpy"}
 

@@ -290,6 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _interrupted(arguments: Sequence[str]) -> str:
     if arguments[:1] in (["explain"], ["audit"]) and any(a == "--out" or a.startswith("--out=") for a in arguments):
         return f"interrupted; finished rows are kept. To go on: distillens {' '.join(map(_shell, arguments))}"
+    if arguments[:2] == ["cache", "build"]:
+        return f"interrupted; whole shards are kept. To go on: distillens {' '.join(map(_shell, arguments))}"
     if arguments[:1] == ["frontier"]:
         again = [text for text in arguments if text != "--resume"]
         return f"interrupted; fitted students are kept. To go on: distillens {' '.join(map(_shell, again))} --resume"

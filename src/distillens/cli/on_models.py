@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from distillens.cli.caching import cache
 from distillens.cli.frontier import frontier
 from distillens.cli.options import (
     Adverse,
@@ -242,6 +243,7 @@ def register(app: typer.Typer) -> None:
     for command in (audit, explain, export, compare):
         app.command()(command)
     app.command("frontier")(frontier)
+    app.add_typer(cache)
 
 
 # ── reading options ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,7 +81,7 @@ def open_model_file(path: str | Path, *, trust_code: bool = False) -> ModelFile:
         raise InputError(
             f"{file.name[-80:]!r} is not a kind of model file that distillens reads. Known: {known}; package.module:name: code."
         )
-    _require_file(file)
+    require_file(file)
     if suffix == ".onnx":
         return _open_onnx(file)
     if suffix in (".json", ".ubj"):
@@ -106,7 +106,8 @@ def _exists(file: Path) -> bool:
         return False
 
 
-def _require_file(file: Path) -> None:
+def require_file(file: Path) -> None:
+    """ArtefactError when there is no such file, or one that is empty, too large or cannot be read."""
     shown = str(file)[-160:]
     try:
         if file.is_dir():

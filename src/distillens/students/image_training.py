@@ -22,10 +22,10 @@ from distillens.models.preprocess import Preprocess
 from distillens.store import content_hash, write_json
 from distillens.students.inheritance import ASKED, inheriting_from, some, take_over
 from distillens.students.live_teacher import live_teacher
-from distillens.transfer.cache_build import build_cache
 from distillens.transfer.feed import Fed
 from distillens.transfer.image_feed import ImageFeed
 from distillens.transfer.inherit import fold_classifier
+from distillens.transfer.kept import VIEWS, kept_answers
 from distillens.transfer.loop import fit
 from distillens.transfer.objectives.base import View
 from distillens.transfer.objectives.kd import kd_loss
@@ -37,14 +37,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from distillens.data.base import Floats, Split
-    from distillens.data.views import Augmentation
     from distillens.models.base import Model
     from distillens.students.network import NetworkStudent
-    from distillens.transfer.cache import TeacherCache
     from distillens.transfer.objectives.base import Objective
     from distillens.transfer.targets import Targets
-
-VIEWS = 0  # seed of the views: the same for all students, so that they see the same pictures and share the teacher's answers
 
 
 def fit_images(
@@ -115,7 +111,7 @@ def _feed(
         raise ModelError(
             f"The teacher's classes {list(teacher.classes)} are not the student's {list(targets.classes)}."
         )
-    cache = None if deeper else _cache(teacher, asked, augment)
+    cache = None if deeper else kept_answers(teacher, asked, augment)
     if cache is not None:
         return (
             ImageFeed(images, labels, weights, net.to_tensor, cache=cache, asked=asked, **shared),
@@ -129,17 +125,6 @@ def _feed(
         teacher.module,
         teacher.fingerprint,
     )
-
-
-def _cache(teacher: Any, images: Images, augment: Augmentation) -> TeacherCache | None:
-    """The teacher's answers to every view, in the folder that `teacher` brings; None when it brings none or views are endless."""
-    folder: Path | None = getattr(teacher, "answers_folder", None)
-    if folder is None or (augment.changes and augment.views == 0):
-        return None
-    identity = content_hash({"teacher": teacher.fingerprint, "augment": augment.fingerprint(VIEWS), "views": augment.views,
-                             "images": content_hash({}, {"ids": np.sort(images.row_ids)})})  # fmt: skip
-    ordered = images.take(np.argsort(images.row_ids, kind="stable"))  # one cache for all orders of the same rows
-    return build_cache(teacher, ordered, Path(folder) / identity[:16], augmentation=augment, seed=VIEWS, device="auto")
 
 
 @dataclass(frozen=True, eq=False)

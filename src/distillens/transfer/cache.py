@@ -52,6 +52,15 @@ class TeacherCache:
         return int(self.info["views"])
 
     @property
+    def shards(self) -> int:
+        """Files in it."""
+        return len(bounds_of(self.info))
+
+    def check(self, number: int) -> None:
+        """Compare a shard with its checksum, and its place. ArtefactError names the file."""
+        _opened(self.folder / shard_name(number), self.info, bounds_of(self.info)[number])
+
+    @property
     def layers(self) -> tuple[Tap, ...]:
         return tuple(self.info["stored"]["layers"])
 
@@ -162,6 +171,13 @@ def teacher_cache(
         raise ArtefactError(
             f"{folder / INFO} holds {info['views']} views of each row, and {max(1, augmentation.views)} are asked for; build it again with more."
         )
+    return open_whole(folder)
+
+
+def open_whole(folder: str | Path) -> TeacherCache:
+    """Open a finished cache, whatever it is of. ArtefactError when it is none, or not finished."""
+    folder = Path(folder)
+    info = read_info(folder)
     missing = [number for number in range(len(bounds_of(info))) if not (folder / shard_name(number)).exists()]
     if missing:
         raise ArtefactError(

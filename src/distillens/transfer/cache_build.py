@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ def build_cache(
     info: JSON = {
         "rows": len(images), "views": max(1, augmentation.views), "shard_rows": shard_rows, "outputs": outputs, "parts": parts,
         "teacher": teacher.label, "classes": list(teacher.classes), "stored": parts["stored"],
+        "shown": {"augmentation": asdict(augmentation), "seed": seed},
         "data": content_hash({}, {"row_ids": images.row_ids, "hashes": images.hashes}),
     }  # fmt: skip
     info["identity"] = content_hash(info)

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from distillens.data.base import Floats
+    from distillens.data.images import Images
+    from distillens.data.views import Augmentation
     from distillens.models.base import Output
+    from distillens.transfer.cache import TeacherCache
+
+VIEWS = 0  # seed of the views: the same for all students, so that they see the same pictures and share the teacher's answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +58,19 @@ class WithAnswers:
     def __call__(self, inputs: Any) -> Floats:
         answers: Floats = self.model(inputs)
         return answers
+
+
+def kept_answers(teacher: Any, images: Images, augment: Augmentation) -> TeacherCache | None:
+    """The teacher's answers to every view, in the folder that `teacher` brings; None when it brings none or views are endless."""
+    folder: Path | None = getattr(teacher, "answers_folder", None)
+    if folder is None or (augment.changes and augment.views == 0):
+        return None
+    import numpy as np
+
+    from distillens.store import content_hash
+    from distillens.transfer.cache_build import build_cache
+
+    identity = content_hash({"teacher": teacher.fingerprint, "augment": augment.fingerprint(VIEWS), "views": augment.views,
+                             "images": content_hash({}, {"ids": np.sort(images.row_ids)})})  # fmt: skip
+    ordered = images.take(np.argsort(images.row_ids, kind="stable"))  # one cache for all orders of the same rows
+    return build_cache(teacher, ordered, Path(folder) / identity[:16], augmentation=augment, seed=VIEWS, device="auto")

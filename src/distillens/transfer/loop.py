@@ -68,8 +68,8 @@ def fit(
     teacher: a live teacher, asked where `feed` does not hold its answers. folder: where a checkpoint is written, `every` so many
     seconds at most, and read when there is one; identity: hash of what else the training depends on (teacher, data), so that
     the checkpoint of another training is not taken for this one's. device: "auto" takes a GPU where there is one. threads:
-    "one" for small networks (models/threads.py). out: where `matching.json` is written, the layers that taps "auto" became: they
-    are paired on up to 2,000 training rows before the first step (matching.py).
+    "one" for small networks (models/threads.py). out: where `matching.json` is written (None: in `folder`), the layers that taps
+    "auto" became: they are paired on up to 2,000 training rows before the first step (matching.py).
 
     Raises NonFiniteLossError with the step and the term; TransferError when an objective cannot teach; DataError when a term
     has no rows; RunError for a checkpoint that belongs to another training.
@@ -92,8 +92,9 @@ def fit(
             teacher, module, active, task_weight=task_weight, example=first.inputs, teacher_example=first.teacher_inputs,
             teacher_answers=first.teacher, rows=len(weights), seed=seed, compile=schedule.compile,
         )  # fmt: skip
-        if transfer.matching is not None and out is not None and accelerator.is_main_process:
-            write_json(Path(out) / PAIRS, transfer.matching.to_json())
+        written = folder if out is None else out
+        if transfer.matching is not None and written is not None and accelerator.is_main_process:
+            write_json(Path(written) / PAIRS, transfer.matching.to_json())
         told = [repr(objective) for objective in transfer.objectives.values()]
         settings = {"given": identity, "schedule": repr(schedule), "objectives": told, "seed": seed,
                     "task_weight": task_weight, "rows": len(weights), "processes": accelerator.num_processes}  # fmt: skip
