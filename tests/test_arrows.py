@@ -19,7 +19,7 @@ RANKS = (
     {"students", "audit", "exporters", "report", "objectives"},
     {"frontier"},
     {"recipe"},
-    {"flow", "testing"},
+    {"flow", "testing", "studies"},
     {"pipeline"},
     {"verbs"},
     {"cli"},

@@ -14,6 +14,7 @@ from distillens.models.capture import dry_run, list_taps
 from distillens.models.nets.base import IMAGE_NETS, as_image_net, initialised
 
 SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {"kind": "cnn", "channels": [4, 8, 12], "activation": "softplus"},
     "resnet": {"kind": "resnet", "depth": 8},
     "wide_resnet": {"kind": "wide_resnet", "depth": 10, "width": 1},
     "mobilenet_v2": {"kind": "mobilenet_v2", "width": 0.25},
@@ -195,6 +196,9 @@ def test_entries_go_to_json_and_back(kind: str) -> None:
         ({"kind": "mobilenet_v2", "expansion": 1.5}, "expansion is a whole number"),
         ({"kind": "vit", "heads": 5}, "heads must divide width"),
         ({"kind": "vit", "patch": "4"}, "patch is a whole number"),
+        ({"kind": "cnn", "channels": []}, "a list of whole numbers"),
+        ({"kind": "cnn", "channels": [4, 0]}, "channels is a whole number"),
+        ({"kind": "cnn", "activation": "swish"}, "relu, gelu, softplus"),
         ({"kind": "resnett"}, "Did you mean 'resnet'"),
         ({"kind": "mlp"}, "is for tables"),
         ({}, "no network for images None"),
@@ -213,3 +217,23 @@ def test_a_patch_that_does_not_divide_and_shapes_that_are_none() -> None:
     for shape in ((32, 32), (0, 4, 4), (3, 4.0, 4)):
         with pytest.raises(InputError, match="channels, height, width"):
             initialised(as_image_net("resnet"), shape, 2)  # type: ignore[arg-type]
+
+
+def test_the_plain_network_is_its_layers_written_out() -> None:
+    net: Any = initialised(as_image_net({"kind": "cnn", "channels": [4, 6], "activation": "softplus"}), (1, 9, 9), 3)
+    with torch.no_grad():
+        for layer in net.layers:
+            layer[1].running_mean.normal_(generator=torch.Generator().manual_seed(1))
+            layer[1].running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+    h = x(2, 1, 9, 9)
+    for layer, stride in zip(net.layers, (2, 1), strict=True):  # 9 → 5 pixels, and 5 are too few to halve
+        columns = nn.functional.unfold(h, 3, padding=1, stride=stride)
+        h = (layer[0].weight.flatten(1) @ columns).unflatten(2, (5, 5))
+        norm = layer[1]
+        h = (h - norm.running_mean.view(-1, 1, 1)) / (norm.running_var.view(-1, 1, 1) + 1e-5).sqrt()
+        h = (1 + h.exp()).log()
+    expected = h.mean(dim=(2, 3)) @ net.classifier.weight.T + net.classifier.bias
+    torch.testing.assert_close(net(x(2, 1, 9, 9)), expected, rtol=1e-4, atol=1e-4)
+    assert dry_run(net, x(2, 1, 9, 9), ["layers.0:output", "layers.1:output", "features"]) == {
+        "layers.0:output": (4, 5, 5), "layers.1:output": (6, 5, 5), "features": (6,),
+    }  # fmt: skip

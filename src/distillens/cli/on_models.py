@@ -1,4 +1,4 @@
-"""The commands about models that exist: `distillens audit | explain | export | compare`. Registered by app.py."""
+"""The commands about models that exist: `distillens audit | explain | export`. Registered by app.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from distillens.cli.caching import cache
+from distillens.cli.compare import compare
 from distillens.cli.frontier import frontier
 from distillens.cli.options import (
     Adverse,
@@ -215,29 +216,6 @@ def export(
     return 0
 
 
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or of audits written with --out.", show_default=False)],
-    every: Annotated[bool, typer.Option("--all", help="Every student of each run, not the chosen one alone.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    quiet: Quiet = False, as_json: Json = False, debug: Debug = False,
-) -> int:  # fmt: skip
-    """Compare the chosen students of runs, with intervals."""
-    del debug  # looked at by `main`
-    from distillens.verbs.compare import cells, compare_runs, markdown
-
-    compared = compare_runs(runs, every=every)
-    if as_json:
-        _print_json(compared)
-    elif as_markdown:
-        typer.echo(markdown(compared), nl=False)
-    else:
-        header, lines = cells(compared)
-        _show_table(header, lines)
-        for note in () if quiet else compared["notes"]:
-            typer.echo(f"  {note}")
-    return 0
-
-
 def register(app: typer.Typer) -> None:
     """Put the commands on the application, after those of a run."""
     for command in (audit, explain, export, compare):
@@ -416,13 +394,3 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
 def _signed(value: float) -> str:
     """`+0.91`, `−0.044`: three significant digits, a real minus sign."""
     return f"{value:+.3g}".replace("-", "−").rjust(8)
-
-
-def _show_table(header: list[str], lines: list[list[str]]) -> None:
-    """Columns aligned by spaces; the same on a terminal and in a file."""
-    from distillens.plain import clean
-
-    table = [[clean(cell) for cell in line] for line in (header, *lines)]
-    widths = [max(len(line[j]) for line in table) for j in range(len(header))]
-    for line in table:
-        typer.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

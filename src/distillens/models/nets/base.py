@@ -1,6 +1,7 @@
 """Networks by name: recipe entries that build freshly initialised modules.
 
-images   {kind: resnet, depth: 20}   {kind: wide_resnet, depth: 40, width: 2}   {kind: mobilenet_v2, width: 0.5}
+images   {kind: cnn, channels: [16, 32, 64]}
+         {kind: resnet, depth: 20}   {kind: wide_resnet, depth: 40, width: 2}   {kind: mobilenet_v2, width: 0.5}
          {kind: vit, patch: 4}       torchvision:resnet18   timm:convnext_atto   package.module:factory (trusted code)
 tables   {kind: mlp, hidden: [64]}   (its own dataclass in mlp.py; it takes a width instead of an image shape)
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # channels, height, width
 
 IMAGE_NETS: dict[str, str] = {
+    "cnn": "distillens.models.nets.cnn:CNNSettings",
     "resnet": "distillens.models.nets.resnet:ResNetSettings",
     "wide_resnet": "distillens.models.nets.wide_resnet:WideResNetSettings",
     "mobilenet_v2": "distillens.models.nets.mobilenet:MobileNetV2Settings",
