@@ -14,6 +14,7 @@ Images of 32×32×3 (random pixels: the arithmetic is the same), batches of 64, 
     live           ours, asking the teacher in every step; pixels in memory as uint8, preprocessed in every step
     cached         ours, with the teacher's answers from disk
     augmented      cached, with random crops and flips besides (ahead: batches are made by a second thread, or not)
+    table          a perceptron 60 → 64 → 2 on a table, answers in memory, by hand and ours: what is left when networks cost nothing
     teacher        the teacher's forward passes alone;  build: making the cache of the same images
 
 Goals: live ÷ bare KD ≤ 1.05, live ÷ torchdistill ≤ 1, cached ÷ labels ≤ 1.05, build ÷ teacher ≤ 1.1. The speed-up live ÷ cached stands
@@ -49,12 +50,15 @@ from distillens.data.images import Images
 from distillens.data.views import Augmentation
 from distillens.models.image_network import ImageNetwork
 from distillens.models.nets.base import initialised
+from distillens.models.nets.mlp import MLPSettings
 from distillens.models.nets.resnet import ResNetSettings
 from distillens.models.preprocess import Preprocess
+from distillens.models.threads import one_thread
+from distillens.models.torch_module import assemble
 from distillens.objectives import KD
 from distillens.transfer.cache import TeacherCache
 from distillens.transfer.cache_build import build_cache
-from distillens.transfer.feed import Fed
+from distillens.transfer.feed import Fed, Rows
 from distillens.transfer.image_feed import ImageFeed
 from distillens.transfer.loop import fit
 from distillens.transfer.schedule import Schedule
@@ -64,7 +68,7 @@ TEACHER = ResNetSettings(depth=32, width=4)
 STUDENTS = {"ResNet-8×4": ResNetSettings(depth=8, width=4), "ResNet-8": ResNetSettings(depth=8, width=1)}
 PREPROCESS = Preprocess((32, 32), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 VIEWS = Augmentation(crop=4, flip=True, views=2)
-AHEAD = 0
+AHEAD, TABLE_STEPS = 0, 200
 GOALS = {"live ÷ bare KD": 1.05, "live ÷ torchdistill": 1.0, "cached ÷ labels": 1.05, "build ÷ teacher": 1.1}
 
 
@@ -146,7 +150,7 @@ def built(work: Work, folder: Path) -> float:
 class Timed:
     """A feed that notes when the first batch of the training is asked for; the one before is the dry run's."""
 
-    def __init__(self, feed: ImageFeed, clock: Callable[[], float]) -> None:
+    def __init__(self, feed: ImageFeed | Rows, clock: Callable[[], float]) -> None:
         self.feed, self.clock, self.asked, self.began = feed, clock, 0, 0.0
         self.labels, self.weights, self.ahead, self.teaches = feed.labels, feed.weights, feed.ahead, feed.teaches
 
@@ -182,6 +186,36 @@ def ours(
         teacher=None if cache else work.teacher.module, threads="all",
     )  # fmt: skip
     return ended[0] - timed.began
+
+
+def table(work: Work, *, by_hand: bool) -> float:
+    """Seconds of as many batches of a perceptron 60 → 64 → 2 as the images have, with answers in memory, on one thread."""
+    draw = torch.Generator().manual_seed(0)
+    x, answers = torch.randn(64 * TABLE_STEPS, 60, generator=draw), torch.randn(64 * TABLE_STEPS, 2, generator=draw)
+    labels, ended = (x[:, 0] > 0).float(), []
+    module = assemble(MLPSettings(hidden=(64,)), 60, ("no", "yes")).train()
+    if not by_hand:
+        rows = Rows(x, answers, labels, torch.ones(len(x)))
+        timed = Timed(rows, work.clock)
+
+        def validate(_: nn.Module) -> float:
+            ended.append(work.clock())
+            return 0.0
+
+        fit(module, timed, objectives=(KD(weight=0.5),), task_weight=0.5, schedule=Schedule(1, 1e-3, batch_size=64), validate=validate, seed=0)  # fmt: skip
+        return (ended[0] - timed.began) * work.steps / TABLE_STEPS
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
+    with one_thread():
+        began = work.clock()
+        for rows_of_batch in torch.split(torch.randperm(len(x)), 64):
+            outputs = module(x[rows_of_batch])
+            loss = nn.functional.cross_entropy(outputs, labels[rows_of_batch].long())
+            loss = 0.5 * loss + 0.5 * kd(outputs, answers[rows_of_batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+        return (work.clock() - began) * work.steps / TABLE_STEPS
 
 
 def torchdistill(work: Work, name: str) -> float:
@@ -245,6 +279,8 @@ def measured(work: Work, *, repeats: int, with_peer: bool) -> dict[str, list[flo
         )
         arms: dict[str, Callable[[], float]] = {"teacher": lambda: answered(work)}
         arms["build"] = lambda: built(work, Path(tempfile.mkdtemp(dir=scratch)))
+        arms["table, by hand"] = partial(table, work, by_hand=True)
+        arms["table, ours"] = partial(table, work, by_hand=False)
         for name in STUDENTS:
             arms[f"labels {name}"] = partial(by_hand, work, name, distilled=False)
             arms[f"bare KD {name}"] = partial(by_hand, work, name, distilled=True)
@@ -286,6 +322,10 @@ def report(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
         both = [t + s for t, s in zip(seconds["teacher"], labels, strict=True)]
         rows.append({"what": "(teacher + labels) ÷ labels: the ceiling", "student": name} | ratios(both, labels))
     rows.append({"what": "build ÷ teacher", "student": ""} | ratios(seconds["build"], seconds["teacher"]))
+    rows.append(
+        {"what": "table, ours ÷ by hand", "student": "60→64→2"}
+        | ratios(seconds["table, ours"], seconds["table, by hand"])
+    )
     for row in rows:
         row["goal"] = GOALS.get(row["what"])
     return rows
@@ -299,7 +339,7 @@ def printed(rows: list[dict[str, Any]], seconds: dict[str, list[float]], work: W
         spread = f"{row['low']:.2f} … {row['high']:.2f}"
         lines.append(f"| {row['what']} | {row['student']} | {row['median']:.3f} | {spread} | {goal} | {met} |")
     lines += ["", "| arm | ms a batch, median |", "|---|---:|"]
-    lines += [f"| {arm} | {1e3 * statistics.median(took) / work.steps:.0f} |" for arm, took in sorted(seconds.items())]
+    lines += [f"| {arm} | {1e3 * statistics.median(took) / work.steps:.3g} |" for arm, took in sorted(seconds.items())]
     return "\n".join(lines)
 
 
