@@ -17,7 +17,7 @@ from distillens.metrics.certificate import OUTCOMES, _Question, _Space, certific
 from distillens.models.base import Decision, as_probabilities, evaluate
 from distillens.models.constant import ConstantModel
 from distillens.models.pieces import cut_of
-from distillens.models.piecewise import Grid, float32_cut
+from distillens.models.piecewise import Grid, edge, float32_cut
 from distillens.students.additive import AdditiveStudent
 from distillens.students.boosted import BoostedTreesFamily
 from distillens.students.linear import LinearStudent
@@ -286,6 +286,58 @@ def test_boosters_from_files_fall_into_the_pieces_they_are_made_of(
     assert found["agree"] + found["undecided"] >= same.mean() - 1e-12
     assert found["agree"] <= same.mean() + 1e-12
     assert found["agree"] > 0.5
+
+
+def test_a_booster_of_incomes_is_taken_apart_and_its_regions_hold_at_the_numbers_they_name(tmp_path: Path) -> None:
+    """Thresholds in the ten thousands are no values of leaves; and rows written with few digits lie on the edges of regions."""
+    from distillens.models.files import load_model_file
+
+    xgboost = pytest.importorskip("xgboost")
+    columns = (Column("income"), Column("ratio"))
+    rng = np.random.default_rng(4)
+    values = np.column_stack([np.round(rng.lognormal(10, 0.6, 400), -3), np.round(rng.random(400), 1)])
+    rows = Table(values, columns, np.arange(400))
+    labels = (values[:, 0] / 40_000 + values[:, 1] + rng.normal(size=400) / 3 > 1.1).astype(np.int64)
+    path = tmp_path / "m.json"
+    matrix = xgboost.DMatrix(values, label=labels)
+    xgboost.train({"objective": "binary:logistic", "max_depth": 3, "nthread": 1}, matrix, 20).save_model(path)
+    teacher = load_model_file(path, columns=columns, classes=CLASSES)
+    part = Split(rows, labels)
+    taught = Targets.from_outputs(part, teacher(rows), output=teacher.output, classes=CLASSES)
+    student = TreeStudent(max_leaves=4).fit(taught, validation=part, teacher=teacher, seed=0)
+    found = certificate(teacher, student, rows, decision=Decision(), cells=0)
+    assert found["kind"] == "bound"
+    assert found["agree"] > 0.5
+    assert found["disagreements"]
+    for region in found["disagreements"]:
+        inside = np.ones(400, dtype=bool)
+        for text in region["where"]:
+            inside &= np.array([_holds(text, columns, row) for row in values])
+        assert inside.any()
+        within = rows.take(np.flatnonzero(inside))
+        assert (decided(teacher, within, Decision()) != decided(student, within, Decision())).all()
+
+
+def _holds(text: str, columns: tuple[Column, ...], row: NDArray[np.float64]) -> bool:
+    """`0.2 < ratio ≤ 0.5` of one row, read as a person does."""
+    parts = text.split(" ")
+    place = next(i for i, part in enumerate(parts) if part in {c.name for c in columns})
+    x = float(row[[c.name for c in columns].index(parts[place])])
+    compare = {"<": lambda a, b: a < b, "≤": lambda a, b: a <= b}
+    low = compare[parts[1]](float(parts[0]), x) if place else True
+    return low and (compare[parts[place + 1]](x, float(parts[place + 2])) if len(parts) > place + 1 else True)
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        (float32_cut(np.array([0.107]), strict=True)[0], ("0.107", False)),
+        (float32_cut(np.array([0.25]))[0], ("0.25", True)),
+        (17260.65, ("17260.65", True)), (0.0, ("0", True)), (-3.5, ("-3.5", True)),
+    ],
+)  # fmt: skip
+def test_an_edge_says_on_which_side_the_number_itself_is(cut: float, said: tuple[str, bool]) -> None:
+    assert edge(float(cut)) == said
 
 
 # ── where there is none ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -259,9 +259,8 @@ def of_xgboost(model: XGBoostModel, columns: tuple[Column, ...], adverse: int) -
                 x = probes[int(raw[node])]
                 return np.asarray(np.where(np.isnan(x), default[node], x < np.float32(threshold[node])), dtype=np.bool_)
 
-            trees.append(
-                _Tree(raw, left, right, sign * threshold, goes_left)
-            )  # a leaf's value stands where thresholds stand
+            # a leaf's value stands where thresholds stand; thresholds must not count as values, or rounding looks as large as an income
+            trees.append(_Tree(raw, left, right, sign * np.where(raw < 0, threshold, 0.0), goes_left))
         whole = _summed(trees, grid, scale=_scale(model), base=0.0, rounding=0.0)
         probe = Table(np.full((1, len(columns)), np.nan), columns, np.zeros(1, dtype=np.int64))
         answer = model(probe)[0]

@@ -170,8 +170,13 @@ class Grid:
                 continue
             parts = []
             if box.lo[j] <= box.hi[j]:
-                low = f"{self.cuts[j][box.lo[j] - 1]:.6g} < " if box.lo[j] > whole.lo[j] else ""
-                high = f" ≤ {self.cuts[j][box.hi[j]]:.6g}" if box.hi[j] < whole.hi[j] else ""
+                low, high = "", ""
+                if box.lo[j] > whole.lo[j]:
+                    text, below = edge(float(self.cuts[j][box.lo[j] - 1]))
+                    low = f"{text} {'<' if below else '≤'} "
+                if box.hi[j] < whole.hi[j]:
+                    text, below = edge(float(self.cuts[j][box.hi[j]]))
+                    high = f" {'≤' if below else '<'} {text}"
                 parts.append(f"{low}{column.name}{high}" if low or high else f"{column.name} known")
             if mask[-1]:
                 parts.append(f"{column.name} missing")
@@ -192,6 +197,15 @@ class Pieces(Protocol):
     def divide(self, box: Box, live: Any) -> tuple[Box, Box] | None:
         """Two boxes that are this one together, between which the model differs; None when it is constant on the box."""
         ...
+
+
+def edge(cut: float) -> tuple[str, bool]:
+    """A cut in as few digits as models that read float32 tell apart, and whether the number as written is still on the lower side.
+
+    XGBoost parts at values that rows have, and sends these upwards: its 0.107 is a cut just below 0.107, which is not to be read as ≤ 0.107.
+    """
+    text = next(t for t in (f"{cut:.{digits}g}" for digits in range(6, 18)) if abs(float(t) - cut) <= 1e-7 * abs(cut))
+    return text, float(text) <= cut
 
 
 def float32_cut(thresholds: Floats, *, strict: bool = False) -> Floats:
