@@ -128,3 +128,10 @@ def test_examples_are_studies(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith(f"# distillens compare examples/studies/{path.name}\n")
     assert study.seeds == 5
     assert study.tune.budget == 3
+
+
+def test_the_study_on_the_page_is_a_study() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "which-mechanism.md").read_text(encoding="utf-8")
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    study = Study.load(parse_yaml(text, what="docs/which-mechanism.md"))
+    assert [m.name for m in study.mechanisms] == ["labels", "kd", "gradient"]
