@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from distillens.data.base import Split
@@ -174,6 +175,30 @@ def test_a_file_takes_stored_pixels_and_answers_as_the_network(
     assert again.sha256 == result.sha256
     with pytest.raises(ModelError, match="takes images of shape"):
         exported(Images(np.zeros((1, 1, 9, 9), np.uint8), np.zeros(1, np.int64)))
+
+
+def test_a_transformers_file_takes_any_number_of_images(tmp_path: Path) -> None:
+    net = as_image_net({"kind": "vit", "patch": 4, "width": 8, "depth": 1, "heads": 2})
+    network = ImageNetwork.fresh(net, Preprocess((8, 8), channels=1), ("no", "yes"), seed=3)
+    OnnxExport()(network, tmp_path / "model.onnx")
+    exported = ImageOnnxModel.load(tmp_path / "model.onnx")
+    for count in (1, 2, 5):
+        images = Images(np.random.default_rng(count).integers(0, 256, (count, 1, 8, 8), np.uint8), np.arange(count))
+        np.testing.assert_allclose(exported(images), network(images), atol=1e-5)
+
+
+def test_a_network_that_counts_its_images_is_refused(tmp_path: Path) -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = torch.nn.Parameter(torch.zeros(1, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.token.expand(len(x), -1) + x.mean(dim=(1, 2, 3))[:, None]
+
+    network = ImageNetwork(Preprocess((8, 8), channels=1), Counting(), as_image_net("resnet"), ("no", "yes"))
+    with pytest.raises(ModelError, match="torch (exported the network .* for a fixed number|cannot export)"):
+        OnnxExport()(network, tmp_path / "model.onnx")
 
 
 def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:

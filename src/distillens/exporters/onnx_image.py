@@ -93,6 +93,10 @@ def export_images(
         ) from error
     assert program is not None
     proto = _plain(program.model_proto)
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ModelError(
+            f"torch exported the network {model.label!r} for a fixed number of images; in its forward write x.shape[0] in place of len(x)."
+        )
     described = {
         "format": "distillens.image", "schema": 1, "label": model.label, "fingerprint": model.fingerprint,
         "classes": list(model.classes), "shape": list(given), "version": __version__,

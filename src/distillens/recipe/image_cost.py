@@ -31,7 +31,9 @@ def image_cost(recipe: Recipe, dataset: Dataset) -> Cost:
         """Of one fit, and of one answer."""
         if entry.get("kind") != "network":
             return 0.0, 0.0
-        train, answer = image_speed(json.dumps(entry["model"], sort_keys=True), shape, classes)
+        looks = entry.get("preprocess") or {}  # a network may look at another size, or in colour
+        seen = (looks.get("channels") or shape[0], *(looks.get("size") or shape[1:]))
+        train, answer = image_speed(json.dumps(entry["model"], sort_keys=True), seen, classes)
         return min(entry["epochs"], TYPICAL_EPOCHS) * n * train, answer
 
     teacher, teacher_answer = seconds(recipe.teacher)
