@@ -211,6 +211,8 @@ def test_the_tables_say_what_the_results_say(done: tuple[Any, Path]) -> None:
     )
     assert f"{kd['estimate']['value']:+.3f} ({kd['estimate']['low']:+.3f} to {kd['estimate']['high']:+.3f})" in text
     assert "not another teacher" in text
+    assert "With two seeds" in text
+    assert "With two seeds" not in markdown(results | {"seeds": 5})
     bib = bibtex_of(results)
     for key in ("hinton2015distilling", "zagoruyko2017paying", "hillis2007comparison", "holm1979simple"):
         assert bib.count("{" + key + ",") == 1
