@@ -296,8 +296,8 @@ def teach(flow: Flow, name: str) -> None:
         write_json(home / "student.json", record)
         if queries:
             save_targets(targets, home / "targets.safetensors")
-        tried = query_words(found.tried, found.best)
-        return f"{headline(record['validation'])} on validation · {tried}{layer_words(record)}"
+        tried = f" · {query_words(found.tried, found.best)}" if flow.dataset.is_table else ""
+        return f"{headline(record['validation'])} on validation{tried}{layer_words(record)}"
 
     assistant = flow.recipe.assistants.get(name)
     part = {"student": flow.parts["students"][name], "queries": flow.parts["targets"], "assistant": assistant}

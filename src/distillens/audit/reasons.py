@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from distillens.audit.answers import Case
 from distillens.audit.measured import Measured
 from distillens.audit.references import chance_level, other_rows
 from distillens.data.base import Bools, Floats, Ints, Table
+from distillens.data.images import Images, Pixels
+from distillens.data.pictures.sheet import averaged, png
 from distillens.errors import InputError
 from distillens.metrics import reasons
 from distillens.metrics.base import METRICS
@@ -19,6 +22,8 @@ from distillens.similarity import cosine, kendall_tau_b, spearman
 
 if TYPE_CHECKING:
     from distillens.explainers.base import Explanation
+
+MOST_SIDE = 64  # pixels of a picture in the record; the page must stay small
 
 Maps = tuple[Floats, Floats]  # attributions and their standard errors, (m, F) each
 
@@ -180,8 +185,13 @@ def distances(explained: Explained) -> Floats:
     return np.asarray(np.abs(shares[0] - shares[1]).sum(axis=1) / 2)
 
 
-def reasons_record(case: Case, explained: Explained, *, worst: int = 8, shown: int = 6) -> dict[str, Any]:
-    """Global importance of teacher, student and undistilled control, and the rows whose reasons differ most."""
+def reasons_record(
+    case: Case, explained: Explained, *, worst: int = 8, at_random: int = 4, shown: int = 6
+) -> dict[str, Any]:
+    """Global importance of teacher, student and undistilled control, the rows whose reasons differ most, and some of the others at random.
+
+    Of images also `grid`, `patch` and `image` (see `picture_of`), and of every row kept the picture and both models' whole maps.
+    """
 
     def importance(role: str) -> list[float] | None:
         if role not in explained.maps:
@@ -192,37 +202,62 @@ def reasons_record(case: Case, explained: Explained, *, worst: int = 8, shown: i
         return None if not weights.sum() > 0 else [float(v) for v in weights @ size[known] / weights.sum()]
 
     distance = distances(explained)
-    names = list(case.inputs.names)
-    rows = []
-    for i in np.argsort(-np.nan_to_num(distance, nan=-1.0), kind="stable")[:worst]:
-        position = int(explained.rows[i])
-        teacher, student = explained.teacher[i], explained.student[i]
-        if not np.isfinite(distance[i]):
-            continue
-        units = np.argsort(-np.maximum(np.abs(teacher), np.abs(student)), kind="stable")[:shown]
-        items = []
-        for u in units:
-            unit = explained.units[u]
-            at = names.index(unit) if unit in names else None
-            text = "" if at is None else _said(case, position, at)
-            items.append({"unit": unit, "value": "(missing)" if text is None else text,
-                          "teacher": float(teacher[u]), "student": float(student[u])})  # fmt: skip
-        rows.append({
-            "row_id": int(case.inputs.row_ids[position]), "distance": float(distance[i]),
-            "teacher_decision": said(case, "teacher", position), "student_decision": said(case, "student", position),
-            "items": items,
-        })  # fmt: skip
+    order = np.argsort(-np.nan_to_num(distance, nan=-1.0), kind="stable")
+    order = order[np.isfinite(distance[order])]
+    others = np.random.default_rng([case.seed, len(order)]).permutation(order[worst:])[:at_random]
+    kept = {
+        "worst_rows": order[:worst],
+        "random_rows": others[np.argsort(-distance[others], kind="stable")],
+    }
+    rows = {part: [_row(case, explained, i, float(distance[i]), shown) for i in index] for part, index in kept.items()}
     target = (
         case.classes[case.decision.adverse]
         if case.task == "binary"
         else ("the teacher's top class" if case.classes else "value")
     )
+    about: dict[str, Any] = {}
+    if isinstance(case.inputs, Images):
+        _, height, width = case.inputs.shape
+        side = case.inputs.patch
+        about = {"grid": [-(-height // side), -(-width // side)], "patch": side, "image": list(case.inputs.shape)}
     return {
         "method": explained.method, "scale": explained.scale, "target": target, "rows": len(explained.rows),
-        "units": list(explained.units), "k": explained.k,
+        "units": list(explained.units), "k": explained.k, **about,
         "importance": {role: importance(role) for role in ("teacher", "student", "undistilled")},
-        "worst_rows": rows, "exact": explained.exact, "median_stderr": explained.median_stderr,
+        **rows, "exact": explained.exact, "median_stderr": explained.median_stderr,
     }  # fmt: skip
+
+
+def _row(case: Case, explained: Explained, i: int, distance: float, shown: int) -> dict[str, Any]:
+    """One explained row: its decisions, its main reasons, and of an image the picture and the whole maps."""
+    position = int(explained.rows[i])
+    teacher, student = explained.teacher[i], explained.student[i]
+    units = np.argsort(-np.maximum(np.abs(teacher), np.abs(student)), kind="stable")[:shown]
+    names = list(case.inputs.names)
+    items = []
+    for u in units:
+        unit = explained.units[u]
+        at = names.index(unit) if unit in names else None
+        text = "" if at is None else _said(case, position, at)
+        items.append({"unit": unit, "value": "(missing)" if text is None else text,
+                      "teacher": float(teacher[u]), "student": float(student[u])})  # fmt: skip
+    row: dict[str, Any] = {
+        "row_id": int(case.inputs.row_ids[position]), "distance": distance,
+        "teacher_decision": said(case, "teacher", position), "student_decision": said(case, "student", position),
+        "items": items,
+    }  # fmt: skip
+    if isinstance(case.inputs, Images):
+        row |= {
+            "picture": picture_of(case.inputs.pixels[position]),
+            "teacher": [float(v) for v in teacher],
+            "student": [float(v) for v in student],
+        }
+    return row
+
+
+def picture_of(pixels: Pixels) -> str:
+    """A (C, H, W) picture as a PNG file in base64: the stored pixels, averaged down where a side has more than `MOST_SIDE`."""
+    return base64.b64encode(png(averaged(pixels[None], side=MOST_SIDE)[0])).decode()
 
 
 def _said(case: Case, position: int, unit: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -196,6 +197,38 @@ def footprint(w: Words, p: Json) -> dict[str, Any] | None:
             )
         )
     return {"sentence": sentence, "tables": tables, "inputs": export.get("inputs") or []}
+
+
+_IMAGE_INPUT = re.compile(r"image (\d+×\d+×\d+)")
+
+
+def input_content(w: Words, feature: str) -> Markup | str:
+    """What an input of the exported file holds: a feature's name, or an image of some size in words."""
+    shape = _IMAGE_INPUT.fullmatch(feature) if w.images else None
+    return w("footprint.image_input", {"shape": shape[1]}) if shape else name(feature)
+
+
+def sizes(w: Words, p: Json) -> Facts:
+    """Teacher beside student: parameters and bytes, and how many times fewer; empty where one of the two is not known."""
+    student = p["students"].get(p["chosen"]["id"]) if p["chosen"] else None
+    own, theirs = (student or {}).get("complexity") or {}, (p["teacher"] or {}).get("complexity") or {}
+    rows: Facts = []
+    for key, shown, less, more in (
+        ("parameters", w.number, "fewer", "more"),
+        ("size_bytes", w.bytes, "smaller", "larger"),
+    ):
+        before, after = theirs.get(key), own.get(key)
+        if not before or not after:
+            continue
+        ratio = max(before, after) / min(before, after)
+        word = "same" if before == after else less if before > after else more
+        values = {
+            "teacher": shown(before),
+            "student": shown(after),
+            "ratio": w.number(float(ratio), 2 if ratio < 100 else 3),
+        }
+        rows.append((w(f"complexity.{key}"), w(f"footprint.sizes_{word}", values)))
+    return rows
 
 
 def _chosen_with_scores(w: Words, p: Json) -> Markup:

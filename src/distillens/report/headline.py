@@ -17,8 +17,8 @@ REASONS = ("top_k_overlap",)
 PERFORMANCE = ("roc_auc", "accuracy", "r2")
 
 
-def headline(audit: Json | None) -> dict[str, Any]:
-    """Numbers and sentences of the first screen; `sentences` has one list a language."""
+def headline(audit: Json | None, *, images: bool = False) -> dict[str, Any]:
+    """Numbers and sentences of the first screen; `sentences` has one list a language. images: the rows are pictures."""
     if audit is None:
         return {
             "fidelity": None,
@@ -28,7 +28,8 @@ def headline(audit: Json | None) -> dict[str, Any]:
         }
     counts = Counter(gate["outcome"] for gate in audit["gates"])
     gates = {"total": len(audit["gates"])} | {outcome: counts[outcome] for outcome in ("pass", "review", "fail")}
-    plain = {lang: [Words(lang)(key, values) for key, values in facts(audit, Words(lang))] for lang in LANGUAGES}
+    languages = {lang: Words(lang, images=images) for lang in LANGUAGES}
+    plain = {lang: [w(key, values) for key, values in facts(audit, w)] for lang, w in languages.items()}
     return {
         "fidelity": find(audit, FIDELITY),
         "reasons": find(audit, REASONS, main_explainer(audit)),

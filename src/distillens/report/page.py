@@ -13,6 +13,8 @@ from distillens.report import facts, findings, gates, headline, population, read
 from distillens.report.figures import reliability
 from distillens.report.frontier import frontier_block
 from distillens.report.frontier_figure import frontier_css
+from distillens.report.learning import curves
+from distillens.report.maps import map_table
 from distillens.report.reasons import effect_bar, signed
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
@@ -42,7 +44,7 @@ def environment() -> Environment:
 
 def page(passport: Mapping[str, Any], *, language: str) -> str:
     """The whole page in one language."""
-    w = Words(language)
+    w = Words(language, images=bool((passport["data"] or {}).get("images")))
     audit = chosen_audit(passport)
     chosen = passport["chosen"]["id"] if passport["chosen"] else None
     student = passport["students"].get(chosen) if chosen else None
@@ -62,14 +64,16 @@ def page(passport: Mapping[str, Any], *, language: str) -> str:
         "provenance": lambda: facts.provenance(w, passport),
         "data_finding": lambda finding: findings.data_finding(w, finding),
         "use_facts": lambda: facts.use_facts(w, passport),
-        "importance_figure": lambda: views.importance_figure(w, audit or {}),
+        "importance_figure": lambda: views.importance_figure(w, audit or {}), "map_table": lambda: map_table(w, (audit or {})["reasons"]),
+        "learning": lambda: curves(w, passport),
         "row_views": rows, "row_filters": [f for f in views.ROW_FLAGS if any(f in row["flags"] for row in rows)],
         "role_labels": {role: w(f"role.{role}") for role in ("teacher", "student")},
         "readable_students": lambda: readable.students(w, passport),
         "score_view": lambda: population.scores(w, audit or {}, student), "stability_view": lambda: population.stability(w, audit or {}),
         "students_table": lambda: tables.students(w, passport), "chosen_by": tables.chosen_by(w, passport),
         "trade_off": lambda: frontier_block(w, passport["frontier"]) if passport.get("frontier") else "",
-        "footprint": lambda: facts.footprint(w, passport),
+        "footprint": lambda: facts.footprint(w, passport), "sizes": lambda: facts.sizes(w, passport),
+        "content": lambda feature: facts.input_content(w, feature),
         "method": lambda key: w.term(key) if w.has(f"define.{key}") else clean(key),
         "scale": lambda key: views.scale(w, key), "target": lambda key: views.target(w, key),
         "reliability": reliability, "effect_bar": effect_bar, "signed": signed, "has_interval": has_interval,

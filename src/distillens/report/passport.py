@@ -55,7 +55,7 @@ def _assembled(run_dir: Path, parts: Parts) -> JSON:
         }
         if chosen
         else None,
-        "headline": headline(audit),
+        "headline": headline(audit, images=bool((parts.dataset or {}).get("images"))),
         "sections": [],
         "models": {"teacher": _card(parts.teacher), "controls": {name: _card(c) for name, c in parts.controls.items()}},
         "students": {
@@ -134,7 +134,7 @@ def _attach_labels(audit: JSON, labels: Mapping[int, Any]) -> None:
     if not labels or not audit.get("reasons"):
         return
     classes = audit.get("classes") or []
-    for row in audit["reasons"].get("worst_rows", ()):
+    for row in (*audit["reasons"].get("worst_rows", ()), *audit["reasons"].get("random_rows", ())):
         label = labels.get(row["row_id"])
         if label is None or row.get("label") is not None:
             continue

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from distillens.report import reasons as drawn
 from distillens.report.figures import Reference, finite, interval_plot
 from distillens.report.headline import usable
+from distillens.report.maps import overall_maps, row_maps
 from distillens.report.svg import clean
 from distillens.report.words import Words, name
 
@@ -18,7 +19,7 @@ Json = Mapping[str, Any]
 
 MOST_ROWS, MOST_UNITS = 40, 20
 CONTROL_MARKS = {"twin": "twin", "undistilled": "undistilled"}
-ROW_FLAGS = ("both_right", "both_wrong", "one_right", "differ", "same_decision")
+ROW_FLAGS = ("both_right", "both_wrong", "one_right", "differ", "same_decision", "at_random")
 
 
 def anchor(*parts: object) -> str:
@@ -171,8 +172,10 @@ def cell_text(w: Words, value: Any) -> str:
 
 
 def importance_figure(w: Words, audit: Json) -> Markup:
-    """The most important features of either model, by the larger of the two."""
+    """The most important features of either model, by the larger of the two; of images maps over the patches."""
     r = audit["reasons"]
+    if r.get("grid"):
+        return overall_maps(w, r)
     t, s = r["importance"]["teacher"], r["importance"]["student"]
     order = sorted(range(len(r["units"])), key=lambda i: -max(t[i], s[i]))[:MOST_UNITS]
     return drawn.importance(
@@ -181,15 +184,21 @@ def importance_figure(w: Words, audit: Json) -> Markup:
 
 
 def row_views(w: Words, audit: Json) -> list[dict[str, Any]]:
-    """The stored rows, drawn; flags say what can be filtered."""
+    """The stored rows, drawn, those that were drawn at random last; flags say what can be filtered."""
     views = []
-    for row in audit["reasons"].get("worst_rows", ())[:MOST_ROWS]:
+    r = audit["reasons"]
+    for row in (*r.get("worst_rows", ())[:MOST_ROWS], *r.get("random_rows", ())):
+        title = w("explorer.row", {"id": row["row_id"]})
+        flags = _flags(row, classification=audit["task"] != "regression")
+        if row in (r.get("random_rows") or ()):
+            flags.append("at_random")
         label = row.get("label")
         teacher, student = _decision(w, row["teacher_decision"]), _decision(w, row["student_decision"])
         views.append({
             "id": row["row_id"], "distance": row["distance"], "teacher": name(teacher), "student": name(student),
-            "label": None if label is None else name(_decision(w, label)), "flags": _flags(row, classification=audit["task"] != "regression"),
-            "figure": drawn.row_reasons(w, [{**i, "value": cell_text(w, i["value"])} for i in row["items"]], title=w("explorer.row", {"id": row["row_id"]})),
+            "label": None if label is None else name(_decision(w, label)), "flags": flags,
+            "figure": row_maps(w, r, row, title=title) if r.get("grid") else
+                      drawn.row_reasons(w, [{**i, "value": cell_text(w, i["value"])} for i in row["items"]], title=title),
         })  # fmt: skip
     return views
 

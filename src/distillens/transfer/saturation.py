@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import entr, stdtrit
 
+from distillens.data.images import Images
 from distillens.errors import DataError, SaturationWarning
 from distillens.estimate import Estimate
 from distillens.models.base import as_probabilities, evaluate
@@ -69,9 +70,12 @@ def saturation(teacher: Model, train: Split, held_out: Split, *, seed: int, leve
     unit = " nats" if teacher.classes else ""
     numbers = f"{low_mean:.3g}{unit} on training rows against {high_mean:.3g}{unit} on held-out rows"
     if saturated:
+        instead = "query rows if it cannot be refitted"
+        if isinstance(train.inputs, Images):
+            instead = "views of each image (augment), which the teacher answers as the student sees them"
         text = (
             f"The teacher {teacher.label!r} knows its training rows by heart (the {what} is {numbers}), so that its answers there teach "
-            "little more than the labels: use out-of-fold targets (targets: {origin: out_of_fold}), or query rows if it cannot be refitted."
+            f"little more than the labels: use out-of-fold targets (targets: {{origin: out_of_fold}}), or {instead}."
         )
     else:
         text = f"The teacher's answers on its training rows are usable targets: the {what} is {numbers}."

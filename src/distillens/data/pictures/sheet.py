@@ -31,15 +31,15 @@ def contact_sheet(dataset: Dataset) -> list[dict[str, Any]]:
     strips = []
     for k, name in enumerate(dataset.classes[:MOST_CLASSES]):
         index = order[labels[order] == k][:PER_CLASS]
-        image = base64.b64encode(png(_strip(_small(inputs.pixels[index])))).decode()
+        image = base64.b64encode(png(_strip(averaged(inputs.pixels[index], side=MOST_SIDE)))).decode()
         strips.append({"class": name, "count": len(index), "png": image})
     return strips
 
 
-def _small(pixels: Pixels) -> Pixels:
-    """Averaged over squares of f×f pixels, f the least factor that brings both sides to `MOST_SIDE`; what is left over at the edges is cut."""
+def averaged(pixels: Pixels, *, side: int) -> Pixels:
+    """(n, C, h, w): means of squares of f×f pixels, f the least factor that brings both sides to `side`; the rest at the edges is cut."""
     n, channels, height, width = pixels.shape
-    f = -(-max(height, width) // MOST_SIDE)
+    f = -(-max(height, width) // side)
     if f == 1:
         return pixels
     h, w = max(1, height // f), max(1, width // f)

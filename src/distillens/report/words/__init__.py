@@ -37,10 +37,14 @@ def catalogue(language: str) -> Mapping[str, str]:
 
 @dataclass
 class Words:
-    """One language's words and numbers. `used` remembers which terms were explained already, in order."""
+    """One language's words and numbers. `used` remembers which terms were explained already, in order.
+
+    images: the rows are pictures; texts that speak otherwise of them then (`images:KEY` in the catalogue) replace `KEY`.
+    """
 
     language: str
     used: dict[str, int] = field(default_factory=dict)
+    images: bool = False
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -64,14 +68,14 @@ class Words:
     def _text(self, key: str) -> str:
         if key not in self.texts:
             raise RuntimeError(f"The catalogue {self.language!r} has no text {key!r}.")
-        return self.texts[key]
+        return self.texts.get(f"images:{key}", self.texts[key]) if self.images else self.texts[key]
 
     def has(self, key: str) -> bool:
         return key in self.texts
 
     def term(self, key: str, text: str = "") -> Markup:
         """A word of the glossary: explained (hover, focus, a footnote in print) at its first use, plain afterwards."""
-        shown = text or self.texts[f"term.{key}"]
+        shown = text or self._text(f"term.{key}")
         if key in self.used:
             return escape(shown)
         self.used[key] = len(self.used) + 1
