@@ -299,3 +299,10 @@ def test_a_saturated_teacher_of_images_is_not_told_to_use_query_rows() -> None:
     assert report.saturated
     assert "views of each image (augment)" in report.text
     assert "query rows" not in report.text
+
+
+def test_the_card_names_what_was_left_out_as_the_page_does(run: Path, pages: dict[str, str]) -> None:
+    card = (run / "card.md").read_text(encoding="utf-8").split("## Not assessed")[1]
+    assert "- certificate of equal decisions: certificates are for tables, and these are images" in card
+    assert "- control: equal-information student: not given" in card
+    assert "equal_information" not in card

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillens.report.gates import relation
+from distillens.report.gates import not_assessed, relation
 from distillens.report.headline import FIDELITY, REASONS, usable
 from distillens.report.sections import chosen_audit
 from distillens.report.svg import clean
@@ -28,7 +28,7 @@ def card(passport: Json) -> str:
     """The model card in English."""
     import yaml
 
-    w, audit = Words("en"), chosen_audit(passport)
+    w, audit = Words("en", images=bool((passport["data"] or {}).get("images"))), chosen_audit(passport)
     front = yaml.safe_dump(
         _front_matter(passport, audit), sort_keys=False, allow_unicode=True, default_flow_style=False
     )
@@ -42,7 +42,7 @@ def card(passport: Json) -> str:
         body += [_statement(w, audit), "## Gates", _gates(w, audit), "## Numbers", _metrics(w, audit)]
     body += [
         "## Not assessed",
-        "\n".join(f"- {escape(x['what'])}: {escape(x['why'])}" for x in passport["not_assessed"]) or "- nothing",
+        "\n".join(f"- {escape(what)}: {escape(why)}" for what, why in _left_out(w, passport, audit)) or "- nothing",
     ]
     body += [w("page.evidence") + " The whole passport is in `passport.html`; its data are in `passport.json`."]
     return f"---\n{front}---\n\n" + "\n\n".join(part for part in body if part) + "\n"
@@ -51,6 +51,13 @@ def card(passport: Json) -> str:
 def escape(text: object) -> str:
     """Text that Markdown and HTML show as it is, in one line."""
     return clean(text).translate(_SPECIAL)
+
+
+def _left_out(w: Words, passport: Json, audit: Json | None) -> list[tuple[str, str]]:
+    """(what, why) of the sections without an assessment and of everything the audit left out, in the words of the page."""
+    unassessed = [s for s in passport["sections"] if s["state"] == "not_assessed"]
+    rows = [(w(f"section.{s['id']}"), w(f"reason.{s['reason']}")) for s in unassessed]
+    return rows + [(what.striptags(), why.striptags()) for what, why in not_assessed(w, audit or {})]
 
 
 def _front_matter(passport: Json, audit: Json | None) -> dict[str, Any]:
