@@ -406,3 +406,25 @@ def test_names_from_data_cannot_steer_the_terminal(place: Path, capsys: pytest.C
     )
     sentences = refused(capsys, "check", "good.yaml", "--set", "data.target=z", "--set", "data.roles={}")
     assert not any("\x1b" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("students.tree.monotone={kind: 1}", "students.tree.monotone.kind: the feature is categorical"),
+        ("audit.slices=[age]", "no audit-only column 'age'"),
+        (
+            "explain=[{kind: kernel_shap, budget: 64, background: {from: file, file: other.csv}}]",
+            "explain.0.background.file: other.csv cannot be a background",
+        ),
+    ],
+)
+def test_what_the_data_show_to_be_wrong_is_said_before_anything_is_trained(
+    place: Path, capsys: pytest.CaptureFixture[str], change: str, said: str
+) -> None:
+    (place / "other.csv").write_text("age\n1\n2\n", encoding="utf-8")
+    (sentence,) = refused(capsys, "run", "good.yaml", "--quiet", "--out", "run", "--set", change)
+    assert said in sentence
+    assert not (place / "run" / "stages" / "teacher.json").exists()
+    (sentence,) = refused(capsys, "check", "good.yaml", "--set", change)
+    assert said in sentence

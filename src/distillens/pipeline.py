@@ -58,6 +58,7 @@ def run(
     with flow.run.locked():
         flow.run.begin(recipe_yaml=flow.recipe.to_yaml(), manifest=manifest(flow.recipe))
         read_data(flow)
+        look_ahead(flow)
         estimate(flow)
         train_teacher(flow)
         refit_twin(flow)
@@ -135,6 +136,14 @@ def read_data(flow: Flow) -> None:
         return f"{sum(parts.values()):,} rows · {dataset.contents}{kept_apart} · {sizes}"
 
     flow.stage("data", work, part=flow.parts["data"], code=("data", "pipeline"), given=flow.source_fingerprint())
+
+
+def look_ahead(flow: Flow) -> None:
+    """Refuse what cannot be done with these data (a direction for a column of text, a background without a column) before anything is trained."""
+    from distillens.recipe.check import with_data
+
+    if problems := with_data(flow.recipe, flow.dataset, trust_code=flow.trust_code):
+        raise RecipeError(problems)
 
 
 def estimate(flow: Flow) -> None:

@@ -206,6 +206,7 @@ def test_regression_and_no_target(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--adverse", "bed"], "'bed'"),
         (["--threshold", "1.5"], "between 0 and 1"),
         (["--gates", "agrement>=0.9"], "agrement"),
+        (["--gates", "agreement>0.9"], "--gates takes limits like"),
         (["--gates", "agreement>=high"], "--gates takes limits"),
         (["--gates", "strict"], "strict"),
         (["--control", "twin"], "ROLE=FILE"),

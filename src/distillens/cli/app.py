@@ -313,7 +313,8 @@ def _usage(error: Any) -> int:
         sys.stdout.write(error.format_message() + "\n")
         return 0
     text = error.format_message() if hasattr(error, "format_message") else "stopped"
-    return _fail(" ".join(text.split()) + " See: distillens --help", 2)
+    sentence = " ".join(text.split())
+    return _fail(f"{sentence}{'' if sentence.endswith(('.', '?', '!')) else '.'} See: distillens --help", 2)
 
 
 def _fail(text: str, code: int, *, debug: bool = False) -> int:

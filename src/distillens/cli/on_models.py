@@ -249,13 +249,15 @@ def _controls(texts: list[str] | None) -> dict[str, str]:
 
 def _gates(text: str) -> str | dict[str, Any]:
     """A profile's name, or `agreement>=0.95,brier<=0.2` as a mapping."""
-    if ">=" not in text and "<=" not in text:
+    if not any(sign in text for sign in "<>="):
         return text
     found: dict[str, Any] = {}
     for piece in text.split(","):
         sign = ">=" if ">=" in piece else "<="
         name, _, limit = (part.strip() for part in piece.partition(sign))
         try:
+            if sign not in piece:
+                raise ValueError
             found.setdefault(name, {})["min" if sign == ">=" else "max"] = float(limit)
         except ValueError:
             raise InputError(f"--gates takes limits like agreement>=0.95,brier<=0.2; got {piece[:60]!r}.") from None

@@ -62,7 +62,9 @@ def read_target(frame: pd.DataFrame, target: str, *, task: str = "auto") -> Targ
     regression = task == "regression" or (task == "auto" and is_continuous(cells))
     if regression:
         if cells.numbers is None:
-            raise DataError(f"The target {target!r} holds text; regression needs numbers. Use task: classification.")
+            raise DataError(
+                f"The target {target!r} holds text; regression needs numbers. Choose another target, or a task or model of classes."
+            )
         if len(cells.distinct()) == 1:
             raise DataError(f"The target {target!r} has the same value in every row; there is nothing to learn.")
         return Target("regression", (), cells.numbers)

@@ -77,6 +77,8 @@ def open_model_file(path: str | Path, *, trust_code: bool = False) -> ModelFile:
     if suffix not in KINDS and ":" in written and not _exists(file):
         return _open_code(written, trust_code=trust_code)
     if suffix not in KINDS:
+        if _exists(file) and file.is_dir():
+            raise ArtefactError(f"{written[-160:]} is a folder, not a model file.")
         known = "; ".join(f"{ending}: {what}" for ending, what in KINDS.items())
         raise InputError(
             f"{file.name[-80:]!r} is not a kind of model file that distillens reads. Known: {known}; package.module:name: code."

@@ -96,6 +96,42 @@ def check(
     return checked
 
 
+def with_data(recipe: Recipe, dataset: Dataset, *, trust_code: bool) -> list[str]:
+    """What the data show to be wrong with students and backgrounds; asked again when a run has its data, before anything is trained."""
+    silent = Checked(recipe.name)
+    problems = [problem for path, entry in _families(recipe) for problem in _monotone(path, entry, dataset)]
+    students = {name: recipe.build_student(name, trust_code=trust_code) for name in recipe.students}
+    problems += [*_tasks(students, dataset), *_slices(recipe, dataset)]
+    for position, explainer in enumerate(recipe.build_explainers(trust_code=trust_code).values()):
+        problems += _background(f"explain.{position}.background", recipe, explainer, dataset, silent)
+    return problems
+
+
+def _slices(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Named slices that the audit would refuse at the end of the run."""
+    from distillens.audit.slices import BOUNDARY, DECISION
+
+    if recipe.audit.slices == "auto" or not dataset.is_table:
+        return []
+    frame = dataset.test.audit_only
+    columns = [] if frame is None else [str(name) for name in frame.columns]
+    known = [*columns, *((DECISION,) if dataset.classes else ()), *((BOUNDARY,) if dataset.task == "binary" else ())]
+    return [
+        f"audit.slices: there is no audit-only column {name!r} to slice by; give it the role audit_only."
+        f"{did_you_mean(name, known)}"
+        for name in recipe.audit.slices
+        if name not in known
+    ]
+
+
+def _tasks(students: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    return [
+        f"students.{name}: {student.kind} is for {' and '.join(student.tasks)} tasks, and this is a {dataset.task} task."
+        for name, student in students.items()
+        if dataset.task not in getattr(student, "tasks", (dataset.task,))
+    ]
+
+
 def untrusted(recipe: Recipe) -> list[str]:
     """Every place where the recipe names code, for people who did not say that they trust it."""
     places = {join("students", name): entry.get("kind") for name, entry in recipe.students.items()}
@@ -217,9 +253,9 @@ def _together(recipe: Recipe, dataset: Dataset, checked: Checked, *, trust_code:
         return
     if not dataset.is_table:
         yield from _of_images(recipe)
+    yield from _tasks(students, dataset)
+    yield from _slices(recipe, dataset)
     for name, student in students.items():
-        if dataset.task not in getattr(student, "tasks", (dataset.task,)):
-            yield f"students.{name}: {student.kind} is for {' and '.join(student.tasks)} tasks, and this is a {dataset.task} task."
         if hasattr(student, "objectives_for"):
             try:
                 yield from _inside(f"students.{name}", recipe, student, student.objectives_for(dataset.classes))
