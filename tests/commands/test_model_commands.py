@@ -336,6 +336,20 @@ def test_explaining_a_file_agrees_with_the_library_call(elsewhere: Path, capsys:
         assert np.allclose([found[name] for name in names], phi, atol=2e-4)
 
 
+def test_many_rows_go_to_the_file_and_some_to_the_terminal(
+    elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain", "--model", str(elsewhere / "line.onnx"), "--data", str(elsewhere / "test.csv"), "--target", "outcome",
+               "--ignore", "region", "--ignore", "colour", "--rows", "0-29"]  # fmt: skip
+    assert main([*command, "--out", str(tmp_path / "all.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\nrow ") == 20
+    assert "10 more rows are in the file." in printed
+    assert pd.read_csv(tmp_path / "all.csv")["row_id"].nunique() == 30
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("\nrow ") == 30
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

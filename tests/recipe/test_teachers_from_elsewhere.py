@@ -243,3 +243,16 @@ def test_init_writes_the_teacher(home: Path) -> None:
     assert main(["init", "data.csv", "--target", "y", "--out", "r.yaml", "--teacher", "m.json"]) == 0
     assert Recipe.load("r.yaml").teacher == {"file": "m.json"}
     assert main(["check", "r.yaml"]) == 0
+
+
+def test_a_data_frame_where_a_dataset_is_wanted_is_one_sentence(home: Path) -> None:
+    frame = frame_of()
+    booster = booster_file(home / "m.json")
+    with pytest.raises(InputError, match=r"data is a DataFrame; expected a Dataset"):
+        distillens.distill(booster, "tree", frame)  # type: ignore[arg-type]
+    data = distillens.load_dataset(source=frame, target="y")
+    student = distillens.distill(booster, "tree", data, targets="in_sample")
+    with pytest.raises(InputError, match=r"inputs is a DataFrame; expected rows of a Dataset"):
+        distillens.audit(student, student, frame)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="The model is a int; expected a function"):
+        distillens.distill(3, "tree", data)

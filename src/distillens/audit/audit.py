@@ -106,6 +106,10 @@ def audit(
     The order of rows does not matter: rows are put in the order of their ids first.
     Raises InputError for inputs that do not fit, ModelError for models that cannot be compared, RecipeError for gates.
     """
+    if not hasattr(inputs, "row_ids"):
+        raise InputError(
+            f"inputs is a {type(inputs).__name__}; expected rows of a Dataset, like distillens.load_dataset(…).test.inputs."
+        )
     teacher, student = as_models(teacher, student, inputs)
     started = time.perf_counter()
     profile = profile_of(gates)

@@ -34,6 +34,7 @@ from distillens.cli.options import (
 )
 from distillens.errors import InputError
 
+ROWS_SHOWN = 20  # of an explanation on the terminal, where a file holds all of them
 EXIT_CODES = {"pass": 0, "fail": 1, "review": 4}
 
 
@@ -182,7 +183,7 @@ def explain(
     if as_json:
         _print_json(found.to_json())
     else:
-        _show_reasons(found.to_json(), top=top, quiet=quiet)
+        _show_reasons(found.to_json(), top=top, quiet=quiet, rows=None if out is None else ROWS_SHOWN)
         if out is not None and not quiet:
             typer.echo(f"\n  reasons  {out}")
     return 0
@@ -361,7 +362,8 @@ def _show_effect(found: Any, out: Path | None, *, as_json: bool, quiet: bool) ->
         typer.echo(f"\n  effect  {out}")
 
 
-def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
+def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool, rows: int | None) -> None:
+    """On the terminal. rows: how many at most, where a file holds them all."""
     from distillens.plain import clean, number
 
     if not quiet:
@@ -373,7 +375,7 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
                 f"against {len(redrawn['backgrounds'])} draws of it two draws name the same main reason in {redrawn['same_top']:.0%} of rows"
                 + ("" if ranks is None else f", and their rankings correlate with {number(ranks)}")
             )
-    for row in record["rows"]:
+    for row in record["rows"][:rows]:
         said = ""
         if row["decided"] is not None:
             said = f": decides {clean(row['decided'])} with {number(row['probability'])}"
@@ -391,8 +393,10 @@ def _show_reasons(record: Mapping[str, Any], *, top: int, quiet: bool) -> None:
         rest = row["reasons"][top:]
         if rest:
             typer.echo(f"  {_signed(sum(r['attribution'] for r in rest))}  {len(rest)} others together")
+    if rows is not None and len(record["rows"]) > rows:
+        typer.echo(f"\n{len(record['rows']) - rows:,} more rows are in the file.")
 
 
 def _signed(value: float) -> str:
-    """`+0.91`, `−0.044`: three significant digits, a real minus sign."""
-    return f"{value:+.3g}".replace("-", "−").rjust(8)
+    """`+0.91`, `−0.044`: three significant digits, a real minus sign; what rounding left of nothing is `+0`."""
+    return f"{value if abs(value) > 1e-12 else 0.0:+.3g}".replace("-", "−").rjust(8)

@@ -206,8 +206,9 @@ def open_object(thing: Any, written: str) -> ModelFile:
 
         return opened_estimator(thing, written, "code")
     if not callable(thing):
+        what = "The model" if written == type(thing).__name__ else written
         raise ModelError(
-            f"{written} is a {type(thing).__name__}; expected a function from a data frame to one number a class and row."
+            f"{what} is a {type(thing).__name__}; expected a function from a data frame to one number a class and row."
         )
     named = getattr(thing, "classes", None)
     classes = None if named is None else tuple(str(name) for name in named)

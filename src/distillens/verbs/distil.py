@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillens.errors import RecipeError, did_you_mean
+from distillens.errors import DataError, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     from distillens.data.base import Dataset
@@ -50,6 +50,10 @@ def distill(
     from distillens.transfer.saturation import saturation
     from distillens.transfer.targets import Targets
 
+    if not hasattr(data, "train"):
+        raise DataError(
+            f"data is a {type(data).__name__}; expected a Dataset with a split: distillens.load_dataset(source=frame, target=…)."
+        )
     if targets not in ORIGINS:
         raise RecipeError(f"targets: {targets!r} is not known.{did_you_mean(targets, ORIGINS)}")
     learner: Any = resolve(student, STUDENTS, what="student")() if isinstance(student, str) else student
