@@ -170,7 +170,9 @@ def test_work_in_the_background_keeps_its_order_and_its_errors() -> None:
 
 def test_an_accelerator_of_the_caller_is_left_as_it_was() -> None:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # whatever another test has left on the class
     mine = Accelerator(cpu=True, mixed_precision="bf16")
     train(network(), epochs=1)
     assert mine.mixed_precision == "bf16"

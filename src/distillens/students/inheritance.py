@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from distillens.errors import InputError, did_you_mean
-from distillens.models.base import TorchModel
 from distillens.store import write_json
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def inheriting_from(inherit: Inherit | None, teacher: Model | None, *, out: Path
             why = "trained without a teacher: nothing was taken over"
             write_json(Path(out) / FILE, {**inherit.to_json(), "applied": False, "why": why})
         return None
+    from distillens.models.base import TorchModel
+
     if not isinstance(teacher, TorchModel):
         raise InputError(
             f"inherit takes weights of the teacher, which has to be a network of ours; {teacher.label!r} can only be asked: leave inherit out."
