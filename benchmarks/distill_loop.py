@@ -56,12 +56,12 @@ from distillens.models.preprocess import Preprocess
 from distillens.models.threads import one_thread
 from distillens.models.torch_module import assemble
 from distillens.objectives import KD
-from distillens.transfer.cache import TeacherCache
-from distillens.transfer.cache_build import build_cache
-from distillens.transfer.feed import Fed, Rows
-from distillens.transfer.image_feed import ImageFeed
-from distillens.transfer.loop import fit
-from distillens.transfer.schedule import Schedule
+from distillens.transfer.answers.build import build_cache
+from distillens.transfer.answers.cache import TeacherCache
+from distillens.transfer.training.feed import Fed, Rows
+from distillens.transfer.training.image_feed import ImageFeed
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.schedule import Schedule
 
 CLASSES, SHAPE, TEMPERATURE, RATE = 10, (3, 32, 32), 4.0, 0.01
 TEACHER = ResNetSettings(depth=32, width=4)

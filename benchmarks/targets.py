@@ -48,7 +48,7 @@ from distillens.students.additive import AdditiveStudent
 from distillens.students.boosted import BoostedTreesFamily
 from distillens.students.tree import TreeStudent
 from distillens.transfer.out_of_fold import out_of_fold
-from distillens.transfer.queries import with_queries
+from distillens.transfer.rows.queries import with_queries
 from distillens.transfer.targets import Targets
 
 DATA = ("breast-cancer", "german-credit")

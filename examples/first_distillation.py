@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from distillens.models.nets.mlp import mlp
 from distillens.models.threads import one_thread
 from distillens.objectives import kd_loss
-from distillens.transfer.inherit import copy_layers, select_weights
+from distillens.transfer.layers.inherit import copy_layers, select_weights
 
 ROWS, FEW, VALIDATION, TEST = 1000, 100, 200, 4000
 TEMPERATURE, STEPS, LEARNING_RATE = 2.0, 100, 0.02

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from distillens.models.nets.base import as_image_net, initialised
 from distillens.objectives import KD
-from distillens.transfer.inherit import Inheritance, copy_layers, select_weights
-from distillens.transfer.subclone import subclone
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.layers.inherit import Inheritance, copy_layers, select_weights
+from distillens.transfer.layers.subclone import subclone
+from distillens.transfer.training.transfer import Transfer
 
 SHAPE, CLASSES, BATCH = (1, 8, 8), 10, 32
 

@@ -15,7 +15,7 @@ from distillens.models.store import load_model
 from distillens.pipeline import run
 from distillens.recipe import Recipe, builtin_recipes
 from distillens.store import read_json
-from distillens.transfer import loop
+from distillens.transfer.training import loop
 
 # of few coalitions and teachers that know their few rows by heart
 pytestmark = pytest.mark.filterwarnings("ignore::distillens.errors.DistillensWarning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from task import EPOCHS, batches, distillation, optimizer_of
 
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 
 def trained() -> Transfer:

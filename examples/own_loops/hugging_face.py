@@ -10,7 +10,7 @@ import transformers
 from task import EPOCHS, batches, distillation, optimizer_of
 from torch import Tensor
 
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 
 class Distillation(transformers.Trainer):

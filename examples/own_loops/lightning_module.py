@@ -7,7 +7,7 @@ import torch
 from task import EPOCHS, batches, distillation, optimizer_of
 from torch import Tensor
 
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 
 class Distillation(lightning.LightningModule):

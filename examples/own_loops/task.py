@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distillens.objectives import KD, FitNet
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 EPOCHS, ROWS, BATCH, RATE = 3, 96, 32, 1e-2
 

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from distillens.pipeline import run
     from distillens.recipe import Recipe
     from distillens.run import Run
+    from distillens.transfer.training.transfer import Transfer
     from distillens.verbs.distil import distill
 
 __version__ = "0.1.0"
 __all__ = [
-    "Audit", "Dataset", "Estimate", "Explanation", "Recipe", "Run", "Table", "__version__", "audit", "distill", "explain",
+    "Audit", "Dataset", "Estimate", "Explanation", "Recipe", "Run", "Table", "Transfer", "__version__", "audit", "distill", "explain",
     "load_dataset", "run",
 ]  # fmt: skip
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Table": "distillens.data.base",
     "Dataset": "distillens.data.base",
     "load_dataset": "distillens.data.load",
+    "Transfer": "distillens.transfer.training.transfer",
 }
 
 

@@ -120,7 +120,7 @@ class Flow:
 
         A network for images keeps its answers to views below RUN/answers, for all who learn from it.
         """
-        from distillens.transfer.kept import WithAnswers
+        from distillens.transfer.answers.kept import WithAnswers
 
         teacher: Any = self.models[self.recipe.assistants.get(student, "teacher")]
         if self.dataset.is_table or not hasattr(teacher, "to_tensor"):

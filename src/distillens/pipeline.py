@@ -249,10 +249,10 @@ def ask_teacher(flow: Flow) -> None:
 
 def teach(flow: Flow, name: str) -> None:
     """Fit a student with the query rows that validation wants; then prove that it listens to its teacher, where it was taught by one."""
-    from distillens.transfer.choose import choose_queries
     from distillens.transfer.influence import check_influence, influence, permuted
+    from distillens.transfer.rows.choose import choose_queries
+    from distillens.transfer.rows.threshold import NearThreshold
     from distillens.transfer.saved import save_targets
-    from distillens.transfer.threshold import NearThreshold
 
     student = flow.recipe.build_student(name, trust_code=flow.trust_code)
 

@@ -18,7 +18,7 @@ from distillens.models.nets.resnet import ResNetSettings
 from distillens.models.preprocess import Preprocess
 from distillens.models.store import save_model
 from distillens.students.tree import TreeStudent
-from distillens.transfer.kept import WithAnswers, kept_answers
+from distillens.transfer.answers.kept import WithAnswers, kept_answers
 from distillens.transfer.targets import Targets
 
 N = 60

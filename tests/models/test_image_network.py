@@ -22,7 +22,7 @@ from distillens.models.nets.base import as_image_net
 from distillens.models.nets.library import CodeNet
 from distillens.models.preprocess import Preprocess
 from distillens.models.store import load_model, save_model
-from distillens.transfer.inherit import fold_classifier, reuse_classifier
+from distillens.transfer.layers.inherit import fold_classifier, reuse_classifier
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -24,8 +24,8 @@ from distillens.models.onnx_image import ImageOnnxModel
 from distillens.models.preprocess import Preprocess
 from distillens.models.store import load_model, save_model
 from distillens.students.network import NetworkStudent
+from distillens.transfer.answers.kept import WithAnswers
 from distillens.transfer.influence import influence, permuted
-from distillens.transfer.kept import WithAnswers
 from distillens.transfer.targets import Targets
 
 CLASSES = tuple(str(digit) for digit in range(10))

@@ -20,8 +20,8 @@ from distillens.students.base import Student
 from distillens.students.network import NetworkStudent
 from distillens.students.table_training import _answering
 from distillens.transfer.influence import influence, permuted
-from distillens.transfer.matching import Matching
-from distillens.transfer.queries import add_queries, smear
+from distillens.transfer.layers.matching import Matching
+from distillens.transfer.rows.queries import add_queries, smear
 from distillens.transfer.targets import Targets
 
 COLUMNS = (Column("a"), Column("b"), Column("c", "categorical", ("x", "y")))

@@ -29,7 +29,7 @@ from distillens.studies.training import (
     train_student,
     train_teacher,
 )
-from distillens.transfer import loop
+from distillens.transfer.training import loop
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from distillens.models.base import Decision, as_probabilities
 from distillens.recipe.base import AUTO_KINDS
 from distillens.recipe.settings import QueryKind
 from distillens.students.linear import LinearStudent
-from distillens.transfer.choose import AUTO, KINDS, PATIENCE, choose_queries
-from distillens.transfer.queries import add_queries, distance_to_teacher, smear
+from distillens.transfer.rows.choose import AUTO, KINDS, PATIENCE, choose_queries
+from distillens.transfer.rows.queries import add_queries, distance_to_teacher, smear
+from distillens.transfer.rows.threshold import NearThreshold, closeness, near_threshold
 from distillens.transfer.targets import Targets
-from distillens.transfer.threshold import NearThreshold, closeness, near_threshold
 
 CLASSES = ("no", "yes")
 

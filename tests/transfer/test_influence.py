@@ -10,7 +10,7 @@ import pytest
 from distillens.errors import DataError, InputError, NoInfluenceError
 from distillens.models.base import Decision
 from distillens.transfer.influence import THRESHOLD, Influence, check_influence, influence, permuted
-from distillens.transfer.queries import with_queries
+from distillens.transfer.rows.queries import with_queries
 from distillens.transfer.targets import Targets
 
 CLASSES = ("no", "yes")

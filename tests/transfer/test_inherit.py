@@ -12,7 +12,7 @@ from torch import nn
 
 from distillens.errors import ModelError
 from distillens.models.nets.mlp import mlp
-from distillens.transfer.inherit import copy_by_name, copy_layers, evenly_spaced, select_weights
+from distillens.transfer.layers.inherit import copy_by_name, copy_layers, evenly_spaced, select_weights
 
 
 def net(*widths: int, seed: int = 0) -> nn.Sequential:

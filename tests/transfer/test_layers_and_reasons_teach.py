@@ -10,8 +10,8 @@ from torch import nn
 
 from distillens.errors import InputError
 from distillens.objectives import OBJECTIVES
-from distillens.transfer.inherit import reuse_classifier
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.layers.inherit import reuse_classifier
+from distillens.transfer.training.transfer import Transfer
 
 MAPS: dict[str, Any] = {"student_taps": ["0:output", "3:output"], "teacher_taps": ["0:output", "4:output"]}
 LAST: dict[str, Any] = {"student_taps": ["4:output"], "teacher_taps": ["5:output"]}

@@ -17,8 +17,8 @@ from distillens.models.capture import capture
 from distillens.models.nets.base import as_image_net, initialised
 from distillens.models.nets.mlp import mlp
 from distillens.similarity import debiased_cka, hsic_unbiased
-from distillens.transfer.inherit import reuse_classifier
-from distillens.transfer.matching import (
+from distillens.transfer.layers.inherit import reuse_classifier
+from distillens.transfer.layers.matching import (
     Matching,
     candidate_layers,
     found_shapes,
@@ -31,7 +31,7 @@ from distillens.transfer.matching import (
 from distillens.transfer.objectives.fitnet import FitNet
 from distillens.transfer.objectives.kd import KD
 from distillens.transfer.objectives.simkd import SimKD
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 
 def images(n: int, size: int = 16, seed: int = 0) -> Tensor:

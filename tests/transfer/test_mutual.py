@@ -11,9 +11,9 @@ from torch import nn
 
 from distillens.errors import DataError, InputError
 from distillens.models.nets.mlp import mlp
-from distillens.transfer.feed import Rows
-from distillens.transfer.mutual import mutual_fit
-from distillens.transfer.schedule import Schedule
+from distillens.transfer.training.feed import Rows
+from distillens.transfer.training.mutual import mutual_fit
+from distillens.transfer.training.schedule import Schedule
 
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "decay": "constant", "keep": "last"}
 

@@ -12,7 +12,7 @@ from distillens.errors import InputError
 from distillens.objectives import nkd_loss
 from distillens.transfer.objectives.base import as_objective
 from distillens.transfer.objectives.schedule import Progress
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 ROWS = 48
 RELATIONS = ("rkd", "sp", "pkt", "cc", "cka", "crd")

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from distillens.errors import InputError
-from distillens.transfer.projectors import AttentionPool, ResizedConvolution, grid_of, projector, resize, tokens_to_maps
+from distillens.transfer.layers.projectors import (
+    AttentionPool,
+    ResizedConvolution,
+    grid_of,
+    projector,
+    resize,
+    tokens_to_maps,
+)
 
 SHAPES = [(5,), (1,), (4, 6), (5, 6), (7, 3), (1, 4), (3, 4, 4), (2, 1, 1), (6, 5, 3), (4, 2, 7)]
 POSSIBLE = [

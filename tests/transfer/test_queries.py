@@ -11,8 +11,8 @@ import pytest
 
 from distillens.data.base import Column, Table
 from distillens.errors import DataError, InputError, ModelError
-from distillens.transfer.choose import choose_queries
-from distillens.transfer.queries import distance_to_teacher, smear, with_queries
+from distillens.transfer.rows.choose import choose_queries
+from distillens.transfer.rows.queries import distance_to_teacher, smear, with_queries
 from distillens.transfer.targets import Targets
 
 CLASSES = ("no", "yes")

@@ -12,11 +12,11 @@ import pytest
 from distillens.data.base import Column, Split, Table
 from distillens.errors import DataError, InputError
 from distillens.students.tree import TreeStudent
-from distillens.transfer.disagreement import by_disagreement, disagreement, disputed
-from distillens.transfer.interpolation import interpolated
-from distillens.transfer.manifold import Manifold, nearest
-from distillens.transfer.noise import noisy
-from distillens.transfer.queries import add_queries, smear
+from distillens.transfer.rows.disagreement import by_disagreement, disagreement, disputed
+from distillens.transfer.rows.interpolation import interpolated
+from distillens.transfer.rows.manifold import Manifold, nearest
+from distillens.transfer.rows.noise import noisy
+from distillens.transfer.rows.queries import add_queries, smear
 from distillens.transfer.targets import Targets
 
 COLUMNS = (Column("size"), Column("count"), Column("colour", "categorical", ("r", "g", "b")))
@@ -110,7 +110,7 @@ def test_distances_agree_with_sklearn_and_blocks_do_not_matter(monkeypatch: pyte
     position, distance = nearest(rows, train)
     assert position.tolist() == index[:, 0].tolist()
     np.testing.assert_allclose(distance, expected[:, 0] / 5)
-    monkeypatch.setattr("distillens.transfer.manifold.CELLS", 200)
+    monkeypatch.setattr("distillens.transfer.rows.manifold.CELLS", 200)
     np.testing.assert_array_equal(nearest(rows, train)[1], distance)
 
 

@@ -14,8 +14,8 @@ from distillens.errors import ModelError
 from distillens.models.capture import capture
 from distillens.models.nets.base import as_image_net, initialised
 from distillens.models.nets.mlp import mlp
-from distillens.transfer.inherit import copy_layers, fold_classifier, reuse_classifier, with_agreement
-from distillens.transfer.subclone import subclone
+from distillens.transfer.layers.inherit import copy_layers, fold_classifier, reuse_classifier, with_agreement
+from distillens.transfer.layers.subclone import subclone
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:

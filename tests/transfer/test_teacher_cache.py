@@ -22,13 +22,13 @@ from distillens.data.views import Augmentation
 from distillens.errors import ArtefactError, InputError
 from distillens.objectives import KD
 from distillens.store import content_hash
-from distillens.transfer import cache as caching
-from distillens.transfer.cache import cache_info, teacher_cache
-from distillens.transfer.cache_build import build_cache, verify_cache
-from distillens.transfer.image_feed import ImageFeed
-from distillens.transfer.loop import fit
-from distillens.transfer.schedule import Schedule
-from distillens.transfer.stored import Stored, from_top, to_top
+from distillens.transfer.answers import cache as caching
+from distillens.transfer.answers.build import build_cache, verify_cache
+from distillens.transfer.answers.cache import cache_info, teacher_cache
+from distillens.transfer.answers.stored import Stored, from_top, to_top
+from distillens.transfer.training.image_feed import ImageFeed
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.schedule import Schedule
 
 AUGMENT = Augmentation(crop=1, flip=True, views=2)
 
@@ -312,7 +312,7 @@ def test_killed_for_real_a_build_goes_on(tmp_path: Path) -> None:
 )
 def test_frozen_maps_teach_as_live_ones_do(tmp_path: Path, entry: dict[str, Any]) -> None:
     """The objective of a batch is the same whether the teacher's map comes from disk or is made now."""
-    from distillens.transfer.transfer import Transfer
+    from distillens.transfer.training.transfer import Transfer
 
     teacher, whole = net(), images()
     cache = build(tmp_path, teacher, stored=Stored(map=entry))

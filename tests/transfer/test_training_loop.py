@@ -14,10 +14,10 @@ from distillens.errors import DataError, NonFiniteLossError, TransferError
 from distillens.models.nets.mlp import mlp
 from distillens.objectives import KD, Batch, Loss, View, kd_loss
 from distillens.progress import listening
-from distillens.transfer.feed import Rows
-from distillens.transfer.loop import fit
-from distillens.transfer.schedule import Schedule
-from distillens.transfer.transfer import task_loss
+from distillens.transfer.training.feed import Rows
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.schedule import Schedule
+from distillens.transfer.training.transfer import task_loss
 
 SCHEDULE = Schedule(epochs=5, learning_rate=1e-2, decay="constant", batch_size=16, weight_decay=0.0, patience=5)
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from distillens.errors import InputError
 from distillens.objectives import KD
-from distillens.transfer.feed import Rows, in_background
-from distillens.transfer.loop import fit
-from distillens.transfer.schedule import Schedule
+from distillens.transfer.training.feed import Rows, in_background
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.schedule import Schedule
 
 N = 46
 

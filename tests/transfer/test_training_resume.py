@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from distillens.errors import ArtefactError, NonFiniteLossError, RunError
 from distillens.objectives import KD
-from distillens.transfer.checkpoint import NAME
-from distillens.transfer.feed import Fed, Rows
-from distillens.transfer.loop import fit
-from distillens.transfer.schedule import Schedule
+from distillens.transfer.training.checkpoint import NAME
+from distillens.transfer.training.feed import Fed, Rows
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.schedule import Schedule
 
 N, BATCH, EPOCHS = 40, 16, 3
 STEPS = 3 * EPOCHS  # 16, 16 and 8 rows an epoch

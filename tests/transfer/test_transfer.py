@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distillens.errors import DataError, InputError
 from distillens.objectives import KD, Batch, Loss, Shapes, View, kd_loss
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.training.transfer import Transfer
 
 
 @dataclass(frozen=True)

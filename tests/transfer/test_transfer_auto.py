@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from distillens.errors import InputError
 from distillens.objectives import KD, FitNet, NoiseQueries, View
-from distillens.transfer.feed import Fed, Rows
-from distillens.transfer.loop import PAIRS, fit
-from distillens.transfer.matching import Matching, pair_auto
-from distillens.transfer.schedule import Schedule
-from distillens.transfer.transfer import Transfer
+from distillens.transfer.layers.matching import Matching, pair_auto
+from distillens.transfer.training.feed import Fed, Rows
+from distillens.transfer.training.loop import PAIRS, fit
+from distillens.transfer.training.schedule import Schedule
+from distillens.transfer.training.transfer import Transfer
 
 
 class Drawing(nn.Module):

@@ -70,7 +70,7 @@ def build(
         if views > 1 and not any(changed.values()):
             raise InputError(f"{views} views of an image are all the same without --crop, --flip, --colour or --erase.")
         from distillens.data.views import Augmentation
-        from distillens.transfer.stored import Stored
+        from distillens.transfer.answers.stored import Stored
         from distillens.verbs.cache import build_from_files
 
         augmentation = Augmentation(crop=crop, flip=flip, colour=colour, erase=erase, views=views)
@@ -126,7 +126,7 @@ def info(
 ) -> int:  # fmt: skip
     """Say what a cache holds and of whom."""
     del debug  # looked at by `main`
-    from distillens.transfer.cache import cache_info
+    from distillens.transfer.answers.cache import cache_info
 
     found = cache_info(folder)
     if as_json:

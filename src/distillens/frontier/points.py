@@ -31,7 +31,7 @@ from distillens.frontier.units import units
 from distillens.models.base import Decision, Model, evaluate
 from distillens.run import code_version, stage_seed
 from distillens.store import canonical_json, content_hash, read_record, write_record
-from distillens.transfer.queries import with_queries
+from distillens.transfer.rows.queries import with_queries
 from distillens.transfer.targets import Targets
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ QueryKinds = Annotated[tuple[QueryKind, ...], Field(strict=False), BeforeValidat
 
 
 class NearSettings(Part):
-    """How rows of the kind `threshold` are drawn: `distillens.transfer.threshold.NearThreshold`."""
+    """How rows of the kind `threshold` are drawn: `distillens.transfer.rows.threshold.NearThreshold`."""
 
     bandwidth: Annotated[float, Field(gt=0, le=100)] = 1.0
     uniform: Annotated[float, Field(gt=0, le=1)] = 0.25

@@ -2,7 +2,7 @@
 
 The teacher's answers. Without augmentation they are the targets' own. With it, a student that sees a changed picture is to hear what the
 teacher says about that picture: a teacher that is a network of ours is asked live, or once for every view and kept on disk where
-there is a folder for it and the number of views is limited (transfer/cache.py); any other model is asked about each batch. Answers made out
+there is a folder for it and the number of views is limited (transfer/answers/cache.py); any other model is asked about each batch. Answers made out
 of fold belong to the unchanged picture and are used for all its views.
 """
 
@@ -22,14 +22,14 @@ from distillens.models.preprocess import Preprocess
 from distillens.store import content_hash, write_json
 from distillens.students.inheritance import ASKED, inheriting_from, some, take_over
 from distillens.students.live_teacher import live_teacher
-from distillens.transfer.feed import Fed
-from distillens.transfer.image_feed import ImageFeed
-from distillens.transfer.inherit import fold_classifier
-from distillens.transfer.kept import VIEWS, kept_answers
-from distillens.transfer.loop import fit
+from distillens.transfer.answers.kept import VIEWS, kept_answers
+from distillens.transfer.layers.inherit import fold_classifier
 from distillens.transfer.objectives.base import View
 from distillens.transfer.objectives.kd import kd_loss
-from distillens.transfer.transfer import task_loss
+from distillens.transfer.training.feed import Fed
+from distillens.transfer.training.image_feed import ImageFeed
+from distillens.transfer.training.loop import fit
+from distillens.transfer.training.transfer import task_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable

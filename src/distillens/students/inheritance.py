@@ -1,4 +1,4 @@
-"""`inherit`: what a network student takes over from its teacher before it is trained (transfer/inherit.py), as an option of a recipe.
+"""`inherit`: what a network student takes over from its teacher before it is trained (transfer/layers/inherit.py), as an option of a recipe.
 
 Only a student with a teacher inherits. The undistilled control is trained without one, so it starts from random numbers; the control with
 permuted answers inherits as the student does, because only the answers may differ between the two.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distillens.data.base import Inputs
     from distillens.models.base import Model
-    from distillens.transfer.inherit import Inheritance
+    from distillens.transfer.layers.inherit import Inheritance
 
 How = Literal["copy_layers", "select_weights", "subclone", "reuse_classifier", "prefix"]
 FILE = "inherit.json"
@@ -107,8 +107,8 @@ def take_over(
     rows: some training rows as the student and as the teacher take them; fresh_rows: validation rows, for the agreement before training.
     Raises ModelError, before anything is changed, for pairs of networks that `how` does not fit.
     """
-    from distillens.transfer.inherit import copy_by_name, reuse_classifier, select_weights, with_agreement
-    from distillens.transfer.subclone import subclone
+    from distillens.transfer.layers.inherit import copy_by_name, reuse_classifier, select_weights, with_agreement
+    from distillens.transfer.layers.subclone import subclone
 
     own, given = rows
     if inherit.how == "select_weights":
@@ -131,7 +131,7 @@ def _stack(inherit: Inherit, student: nn.Module, teacher: nn.Module) -> Inherita
     """Layers of a stack, and around it whatever has the same name and shape."""
     from distillens.errors import ModelError
     from distillens.models.capture import paths_of
-    from distillens.transfer.inherit import Inheritance, Taken, copy_by_name, copy_layers
+    from distillens.transfer.layers.inherit import Inheritance, Taken, copy_by_name, copy_layers
 
     paths = (inherit.stack, inherit.stack if inherit.teacher_stack is None else inherit.teacher_stack)
     parts = []

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from distillens.models.base import Model
     from distillens.models.image_network import ImageNetwork
     from distillens.models.torch_module import TabularNetwork
-    from distillens.transfer.schedule import Schedule
     from distillens.transfer.targets import Targets
+    from distillens.transfer.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NetworkStudent:
     epochs: at most; training stops after `patience` epochs without a better validation loss, and the best epoch is
     kept. decay: of the learning rate over the epochs. batch_size: rows a step; "auto": about an eighth of the rows,
     a power of two between 32 and 512. optimizer, momentum, warmup, clip, ema, precision, keep and micro_batch: see
-    transfer/schedule.py. augment, preprocess: for images, see data/views.py and models/preprocess.py; mean and standard deviation
+    transfer/training/schedule.py. augment, preprocess: for images, see data/views.py and models/preprocess.py; mean and standard deviation
     are those of the training pixels unless given. inherit: `{how: subclone}`, what is taken over from the teacher before training
     (students/inheritance.py); a fit without a teacher starts from random numbers. monotone: not possible with networks; here so that asking is a clear error.
     """
@@ -158,7 +158,7 @@ class NetworkStudent:
 
     def schedule(self, rows: int) -> Schedule:
         """How long and how fast, for so many training rows."""
-        from distillens.transfer.schedule import Schedule
+        from distillens.transfer.training.schedule import Schedule
 
         return Schedule(
             self.epochs, self.learning_rate, self.decay, self._batch_size(rows), self.weight_decay, self.patience,

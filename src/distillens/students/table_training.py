@@ -20,8 +20,8 @@ from distillens.models.torch_module import TabularNetwork, assemble
 from distillens.store import write_json
 from distillens.students.inheritance import ASKED, inheriting_from, some, take_over
 from distillens.students.live_teacher import compares_inputs, live_teacher
-from distillens.transfer import loop
-from distillens.transfer.inherit import fold_classifier
+from distillens.transfer.layers.inherit import fold_classifier
+from distillens.transfer.training import loop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from distillens.data.base import Floats, Split
     from distillens.models.base import Model
     from distillens.students.network import NetworkStudent
-    from distillens.transfer.feed import Rows
     from distillens.transfer.objectives.base import Objective
     from distillens.transfer.targets import Targets
+    from distillens.transfer.training.feed import Rows
 
 
 def fit_table(
@@ -126,7 +126,7 @@ def _rows(targets: Targets, encoding: Encoding, centre: float, spread: float, *,
     """Training rows with the teacher's answers, or with what a live teacher takes: of the rows that it was asked about."""
     import numpy as np
 
-    from distillens.transfer.feed import Rows
+    from distillens.transfer.training.feed import Rows
 
     labels = np.full(len(targets), np.nan) if targets.labels is None else targets.labels
     answers = theirs = None
@@ -164,7 +164,7 @@ def _validation(
     from distillens.models.base import as_logits, evaluate
     from distillens.transfer.objectives.kd import kd_loss
     from distillens.transfer.objectives.mse import mse_loss
-    from distillens.transfer.transfer import task_loss
+    from distillens.transfer.training.transfer import task_loss
 
     if len(split) == 0:
         raise DataError("Validation has no rows; a network needs some to choose its epoch.")

@@ -35,11 +35,11 @@ from distillens.transfer.objectives.base import OBJECTIVES
 if TYPE_CHECKING:
     from distillens.models.nets.base import ImageNet
     from distillens.transfer.objectives.base import Objective
-    from distillens.transfer.schedule import Schedule
+    from distillens.transfer.training.schedule import Schedule
 
 BASELINE = "labels"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-_SCHEDULE = {"schedule": "distillens.transfer.schedule:Schedule"}
+_SCHEDULE = {"schedule": "distillens.transfer.training.schedule:Schedule"}
 Count = Annotated[int, Field(ge=1)]
 
 

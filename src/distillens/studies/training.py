@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from distillens.data.base import Dataset, Ints, Split
     from distillens.models.nets.base import ImageNet
     from distillens.studies.grid import Configuration
-    from distillens.transfer.feed import Fed
     from distillens.transfer.objectives.base import Objective, Tap
-    from distillens.transfer.schedule import Schedule
+    from distillens.transfer.training.feed import Fed
+    from distillens.transfer.training.schedule import Schedule
 
 STORED = 1 << 30  # bytes of the teacher's layers that are kept in memory instead of being computed in every epoch
 
@@ -80,8 +80,8 @@ class Told:
         return self.outputs is not None
 
     def fetch(self, rows: Tensor, *, epoch: int) -> Fed:  # noqa: ARG002 (the same rows in every epoch)
-        from distillens.transfer.feed import Fed
         from distillens.transfer.objectives.base import View
+        from distillens.transfer.training.feed import Fed
 
         inputs = self.inputs[rows]
         if self.outputs is None:
@@ -126,7 +126,7 @@ def train_student(
 ) -> Trained:
     """Train one student with one configuration. seed: of this repetition; everything that is paired follows from it."""
     from distillens.studies.study import built_objectives
-    from distillens.transfer.matching import pair_auto
+    from distillens.transfer.layers.matching import pair_auto
 
     train = ground.dataset.train
     student = initial_student(ground, seed=seed)
@@ -208,7 +208,7 @@ def _fitted(
     model: ImageNetwork, feed: Told, objectives: Any, task_weight: float, schedule: Schedule, dataset: Dataset,
     teacher: nn.Module | None, *, seed: int, label: str = "teacher",
 ) -> Trained:  # fmt: skip
-    from distillens.transfer import loop
+    from distillens.transfer.training import loop
 
     started = time.perf_counter()
     history = loop.fit(
@@ -223,7 +223,7 @@ def _validation(model: ImageNetwork, split: Split) -> Callable[[nn.Module], floa
     """Cross-entropy on validation rows, for the history; nothing is chosen by it."""
     import torch
 
-    from distillens.transfer.transfer import task_loss
+    from distillens.transfer.training.transfer import task_loss
 
     inputs = model.to_tensor(_images(split))
     labels = torch.from_numpy(np.asarray(split.labels, dtype=np.int64))

@@ -14,13 +14,13 @@ from distillens.data.views import Augmentation
 from distillens.errors import ArtefactError, InputError, RecipeError, RunError
 from distillens.progress import task
 from distillens.store import JSON
-from distillens.transfer.cache import TeacherCache, cache_info, open_whole, teacher_cache
+from distillens.transfer.answers.cache import TeacherCache, cache_info, open_whole, teacher_cache
 
 if TYPE_CHECKING:
     from distillens.flow import Flow
     from distillens.progress import Observer
     from distillens.recipe import Recipe
-    from distillens.transfer.stored import Stored, Teacher
+    from distillens.transfer.answers.stored import Stored, Teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def build_from_files(
     Goes on where an earlier build into `out` was stopped. Raises InputError for a teacher that is no network for images, and what
     `build_cache` and the image sources raise.
     """
-    from distillens.transfer.cache_build import build_cache
+    from distillens.transfer.answers.build import build_cache
 
     asked = teacher_from(teacher)
     shown = training_images(images)
@@ -82,7 +82,7 @@ def build_for(
     flow = (
         _prepared(recipe, out, trust_code, observer) if recipe is not None else _opened(Path(str(source)), trust_code)
     )
-    from distillens.transfer.kept import kept_answers
+    from distillens.transfer.answers.kept import kept_answers
 
     views = _require_views(flow.recipe, trust_code=trust_code)
     images = _images_of(flow)
@@ -131,7 +131,7 @@ def verify(
 
 
 def _asked_again(cache: TeacherCache, info: JSON, teacher: Teacher, images: Images, rows: int) -> Checked:
-    from distillens.transfer.cache_build import verify_cache
+    from distillens.transfer.answers.build import verify_cache
 
     shown = info.get("shown")
     if not isinstance(shown, dict):

@@ -46,7 +46,7 @@ def distill(
     from distillens.students.base import STUDENTS
     from distillens.students.estimator import EstimatorFamily
     from distillens.transfer.out_of_fold import out_of_fold
-    from distillens.transfer.queries import with_queries
+    from distillens.transfer.rows.queries import with_queries
     from distillens.transfer.saturation import saturation
     from distillens.transfer.targets import Targets
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 Tap = str  # "layer3.1:output", "block.2:output[1]", "fc:input"; the alias "features" is the input of the classifier
-Taps = tuple[Tap, ...] | Literal["auto"]  # "auto": pairs of layers chosen by transfer/matching.py before training
+Taps = (
+    tuple[Tap, ...] | Literal["auto"]
+)  # "auto": pairs of layers chosen by transfer/layers/matching.py before training
 
 
 @dataclass(frozen=True, eq=False)

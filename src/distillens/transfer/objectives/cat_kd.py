@@ -56,7 +56,7 @@ def cat_kd_loss(student_maps: Tensor, teacher_maps: Tensor, *, grid: int = 2) ->
 
     Maps smaller than `grid` are not enlarged: the smallest of the three counts. Raises InputError for different classes.
     """
-    from distillens.transfer.projectors import resize
+    from distillens.transfer.layers.projectors import resize
 
     if student_maps.ndim != 4 or student_maps.shape[:2] != teacher_maps.shape[:2] or teacher_maps.ndim != 4:
         raise InputError(

@@ -4,7 +4,7 @@ Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", equation 3: ½ ‖u_h(x
 Here, per example: the mean over all features and positions of (r(s) − t)², as RepDistiller and mdistiller have it: the mean
 instead of half the sum, so that a weight means the same for layers of all sizes. Several pairs of layers are summed.
 The paper trains the hint first and the task afterwards; here, as in published code, both are one loss. The paper's regressor
-is a convolution without padding; for the one used here see transfer/projectors.py.
+is a convolution without padding; for the one used here see transfer/layers/projectors.py.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class FitNet:
     def term(self, shapes: Shapes, *, seed: int) -> nn.Module:  # noqa: ARG002 (weights come from torch's seeded generator)
         from torch import nn
 
+        from distillens.transfer.layers.projectors import projector
         from distillens.transfer.objectives.paired import PairedTerm, shape_pairs
-        from distillens.transfer.projectors import projector
 
         pairs = shape_pairs(self, shapes)
         if self.projector == "none":

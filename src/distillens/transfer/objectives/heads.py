@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distillens.errors import InputError
+from distillens.transfer.layers.projectors import grid_of, projector
 from distillens.transfer.objectives.maps import as_maps, on_common_grid
-from distillens.transfer.projectors import grid_of, projector
 
 Shape = tuple[int, ...]
 

@@ -110,7 +110,7 @@ def in_deviations(gradient: Tensor, inputs: Tensor, grid: tuple[int, ...]) -> Te
 
     grid: (H, W) onto which images are averaged before their deviation is taken.
     """
-    from distillens.transfer.projectors import resize
+    from distillens.transfer.layers.projectors import resize
 
     if inputs.ndim == 4 and tuple(inputs.shape[2:]) != grid:
         inputs = resize(inputs.detach(), (grid[0], grid[1]))

@@ -43,7 +43,7 @@ def cosine_distance(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
 
 def as_maps(features: Tensor) -> Tensor:
     """(B, C, H, W) as it is; (B, T, D) tokens on their grid; (B, D) as one pixel. InputError for anything else."""
-    from distillens.transfer.projectors import tokens_to_maps
+    from distillens.transfer.layers.projectors import tokens_to_maps
 
     if features.ndim == 4:
         return features
@@ -58,7 +58,7 @@ def as_maps(features: Tensor) -> Tensor:
 
 def on_common_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two stacks of maps (B, ·, H, W), both averaged onto the smaller height and the smaller width."""
-    from distillens.transfer.projectors import resize
+    from distillens.transfer.layers.projectors import resize
 
     grid = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return resize(student, grid), resize(teacher, grid)

@@ -5,7 +5,7 @@ that becomes part of the student, because the teacher's classifier behind it sta
 mean over features and positions of the squared difference, per example; with several pairs of layers their sum.
 
 The projector is the student's own: it goes into the export. So it is built with the student, by
-`distillens.transfer.inherit.reuse_classifier`, and this objective compares the features that enter both classifiers (the tap
+`distillens.transfer.layers.inherit.reuse_classifier`, and this objective compares the features that enter both classifiers (the tap
 "features"). The authors compare maps before the average pooling: tap those of the projector and of the teacher for that. There
 is no task loss in the paper (task_weight: 0). For a student that keeps its own classifier the method is `fitnet`.
 """
@@ -35,7 +35,7 @@ def simkd_loss(projected: Tensor, teacher_features: Tensor) -> Tensor:
     if projected.shape != teacher_features.shape:
         raise InputError(
             f"simkd compares features of one shape, got {tuple(projected.shape[1:])} and {tuple(teacher_features.shape[1:])}: build the "
-            "student with distillens.transfer.inherit.reuse_classifier, or use fitnet, whose projector is left behind."
+            "student with distillens.transfer.layers.inherit.reuse_classifier, or use fitnet, whose projector is left behind."
         )
     student, teacher = wide(projected, teacher_features)
     return (student - teacher).square().flatten(1).mean(dim=1)

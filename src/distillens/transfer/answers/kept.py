@@ -1,4 +1,4 @@
-"""`WithAnswers`: a teacher network that knows a folder where its answers may be kept (see transfer/cache.py)."""
+"""`WithAnswers`: a teacher network that knows a folder where its answers may be kept (see transfer/answers/cache.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distillens.data.images import Images
     from distillens.data.views import Augmentation
     from distillens.models.base import Output
-    from distillens.transfer.cache import TeacherCache
+    from distillens.transfer.answers.cache import TeacherCache
 
 VIEWS = 0  # seed of the views: the same for all students, so that they see the same pictures and share the teacher's answers
 
@@ -68,7 +68,7 @@ def kept_answers(teacher: Any, images: Images, augment: Augmentation) -> Teacher
     import numpy as np
 
     from distillens.store import content_hash
-    from distillens.transfer.cache_build import build_cache
+    from distillens.transfer.answers.build import build_cache
 
     identity = content_hash({"teacher": teacher.fingerprint, "augment": augment.fingerprint(VIEWS), "views": augment.views,
                              "images": content_hash({}, {"ids": np.sort(images.row_ids)})})  # fmt: skip

@@ -14,9 +14,9 @@ from distillens.errors import NonFiniteLossError, TransferError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distillens.transfer.checkpoint import Position
     from distillens.transfer.objectives.base import Objective
-    from distillens.transfer.transfer import Step
+    from distillens.transfer.training.checkpoint import Position
+    from distillens.transfer.training.transfer import Step
 
 FLUSH = 20  # steps after which terms are looked at on a GPU, where looking stops the queue
 

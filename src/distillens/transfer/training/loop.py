@@ -25,19 +25,19 @@ from distillens.errors import DataError, NonFiniteLossError
 from distillens.models.threads import one_thread
 from distillens.progress import task
 from distillens.store import content_hash, write_json
-from distillens.transfer import checkpoint
-from distillens.transfer.draws import generator, generators_restored, seed_global
-from distillens.transfer.feed import Fed, Feed, in_background
-from distillens.transfer.ledger import Ledger, SilentObjectives
-from distillens.transfer.matching import ROWS
+from distillens.transfer.layers.matching import ROWS
 from distillens.transfer.objectives.schedule import Progress
-from distillens.transfer.transfer import Step, Transfer
+from distillens.transfer.training import checkpoint
+from distillens.transfer.training.draws import generator, generators_restored, seed_global
+from distillens.transfer.training.feed import Fed, Feed, in_background
+from distillens.transfer.training.ledger import Ledger, SilentObjectives
+from distillens.transfer.training.transfer import Step, Transfer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from distillens.transfer.objectives.base import Objective
-    from distillens.transfer.schedule import Schedule
+    from distillens.transfer.training.schedule import Schedule
 
 Epoch = dict[str, float]  # {epoch, train, validation, and the mean of each term by its name}
 CHECKPOINT_SECONDS = 60.0

@@ -18,9 +18,9 @@ import numpy as np
 from distillens.data.base import Table
 from distillens.errors import InputError, did_you_mean
 from distillens.named import load_object
-from distillens.transfer.manifold import Manifold
-from distillens.transfer.queries import add_queries, distance_to_teacher
-from distillens.transfer.threshold import NearThreshold, near_threshold
+from distillens.transfer.rows.manifold import Manifold
+from distillens.transfer.rows.queries import add_queries, distance_to_teacher
+from distillens.transfer.rows.threshold import NearThreshold, near_threshold
 
 if TYPE_CHECKING:
     from distillens.data.base import Split
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 # Kinds that make rows from training rows alone: (training rows, *, rows, seed) → rows.
 MADE: dict[str, str] = {
-    "smear": "distillens.transfer.queries:smear",
-    "noise": "distillens.transfer.noise:noisy",
-    "interpolation": "distillens.transfer.interpolation:interpolated",
+    "smear": "distillens.transfer.rows.queries:smear",
+    "noise": "distillens.transfer.rows.noise:noisy",
+    "interpolation": "distillens.transfer.rows.interpolation:interpolated",
 }
 # Kinds that also look at the teacher, or at the student.
 ASKING = ("disagreement", "threshold")
@@ -232,7 +232,7 @@ class _Search:
 
 def _rounds(search: _Search, usual: _Usual, per_row: float, *, rounds: int, patience: int) -> None:
     """Disagreement queries, a round at a time; every round is a try."""
-    from distillens.transfer.disagreement import by_disagreement
+    from distillens.transfer.rows.disagreement import by_disagreement
 
     each = per_row / rounds
 

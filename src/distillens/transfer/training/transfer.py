@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from distillens.errors import DataError, InputError, ModelError
 from distillens.models.capture import Tapped, paths_of
 from distillens.models.torch_module import evaluating
-from distillens.transfer.draws import generators_restored
-from distillens.transfer.matching import Matching, pair_auto
+from distillens.transfer.layers.matching import Matching, pair_auto
 from distillens.transfer.objectives.base import (
     Batch,
     LearnedObjective,
@@ -39,6 +38,7 @@ from distillens.transfer.objectives.base import (
     term_of,
 )
 from distillens.transfer.objectives.schedule import Progress, objective_at
+from distillens.transfer.training.draws import generators_restored
 
 if TYPE_CHECKING:
     from torch import Generator

@@ -177,7 +177,7 @@ def reuse_classifier(
 
     from distillens.models.capture import classifier_path, dry_run
     from distillens.models.reused import ReusedClassifier
-    from distillens.transfer.projectors import projector
+    from distillens.transfer.layers.projectors import projector
 
     own, given = classifier_path(student), classifier_path(teacher)
     parent, _, name = own.rpartition(".")

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from distillens.data.images import Images
 from distillens.data.views import Augmentation
-from distillens.transfer.feed import Fed
+from distillens.transfer.training.feed import Fed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from distillens.transfer.cache import TeacherCache
+    from distillens.transfer.answers.cache import TeacherCache
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import numpy as np
 
 from distillens.data.base import Table
 from distillens.errors import DataError, InputError
-from distillens.transfer.manifold import nearest
-from distillens.transfer.noise import as_seen
+from distillens.transfer.rows.manifold import nearest
+from distillens.transfer.rows.noise import as_seen
 
 
 def interpolated(train: Table, *, rows: int, seed: int, candidates: int = 200) -> Table:

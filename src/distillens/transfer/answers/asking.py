@@ -13,12 +13,12 @@ from torch import Tensor
 from distillens.data.images import Images
 from distillens.models.capture import Tapped
 from distillens.models.torch_module import evaluating
+from distillens.transfer.answers.stored import to_top
 from distillens.transfer.objectives.base import View
-from distillens.transfer.stored import to_top
 
 if TYPE_CHECKING:
     from distillens.data.views import Augmentation
-    from distillens.transfer.stored import Stored, Teacher
+    from distillens.transfer.answers.stored import Stored, Teacher
 
 
 class Asker:

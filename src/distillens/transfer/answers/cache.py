@@ -22,8 +22,8 @@ from distillens.data.images import Images
 from distillens.data.views import Augmentation
 from distillens.errors import ArtefactError, InputError
 from distillens.store import JSON, content_hash, read_json, read_record
+from distillens.transfer.answers.stored import Stored, Teacher, from_top
 from distillens.transfer.objectives.base import Tap, View
-from distillens.transfer.stored import Stored, Teacher, from_top
 
 if TYPE_CHECKING:
     from torch import Tensor

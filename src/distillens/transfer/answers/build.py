@@ -15,8 +15,8 @@ from distillens.data.views import Augmentation
 from distillens.errors import ArtefactError, InputError
 from distillens.progress import task
 from distillens.store import HEADER, JSON, content_hash, write_json, write_record
-from distillens.transfer.asking import Asker
-from distillens.transfer.cache import (
+from distillens.transfer.answers.asking import Asker
+from distillens.transfer.answers.cache import (
     INFO,
     WORDS,
     TeacherCache,
@@ -27,7 +27,7 @@ from distillens.transfer.cache import (
     read_info,
     shard_name,
 )
-from distillens.transfer.stored import Stored, Teacher, from_top, to_top
+from distillens.transfer.answers.stored import Stored, Teacher, from_top, to_top
 
 
 def build_cache(

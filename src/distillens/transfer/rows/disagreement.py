@@ -18,8 +18,8 @@ import numpy as np
 from distillens.data.base import Table
 from distillens.errors import InputError
 from distillens.models.base import evaluate, log_probabilities
-from distillens.transfer.manifold import Manifold
-from distillens.transfer.queries import add_queries, distance_to_teacher, smear
+from distillens.transfer.rows.manifold import Manifold
+from distillens.transfer.rows.queries import add_queries, distance_to_teacher, smear
 
 if TYPE_CHECKING:
     from distillens.data.base import Floats, Split

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distillens.errors import ModelError
-from distillens.transfer.inherit import Inheritance, Taken, evenly_spaced
+from distillens.transfer.layers.inherit import Inheritance, Taken, evenly_spaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

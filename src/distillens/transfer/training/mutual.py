@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from distillens.errors import DataError, InputError, NonFiniteLossError
 from distillens.progress import task
-from distillens.transfer.draws import generator, generators_restored, seed_global
 from distillens.transfer.objectives.base import Batch, check_number
 from distillens.transfer.objectives.kd import kd_loss
-from distillens.transfer.transfer import labelled_task_loss
+from distillens.transfer.training.draws import generator, generators_restored, seed_global
+from distillens.transfer.training.transfer import labelled_task_loss
 
 if TYPE_CHECKING:
-    from distillens.transfer.feed import Feed
-    from distillens.transfer.schedule import Schedule
+    from distillens.transfer.training.feed import Feed
+    from distillens.transfer.training.schedule import Schedule
 
 Epoch = dict[str, float]  # {epoch, train, task, mutual, validation}
 

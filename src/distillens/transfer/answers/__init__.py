@@ -1,0 +1,1 @@
+"""The teacher's answers: asked once, kept on disk, found again."""

@@ -1,0 +1,1 @@
+"""Layers of teacher and student: pairs, projectors, weights taken over."""

@@ -1,0 +1,1 @@
+"""Query rows: made up rows that the teacher labels."""
