@@ -12,7 +12,7 @@ import pytest
 import distillens
 
 EXPECTED = {
-    "Audit", "Dataset", "Estimate", "Explanation", "Recipe", "Run", "Table", "__version__", "audit", "distill", "explain", "load_dataset", "run",
+    "Audit", "Dataset", "Estimate", "Explanation", "Recipe", "Run", "Table", "Transfer", "__version__", "audit", "distill", "explain", "load_dataset", "run",
 }  # fmt: skip
 
 
